@@ -116,7 +116,9 @@ def distances(run: Path, folder: Path, draws: int) -> Distances:
 
     (subject,) = find_subjects((str(run),), Library(()))
     assert isinstance(subject, CheckpointSubject)
-    real, _ = with_split_of_run(read_real(folder, subject.recipe.data, lambda *_: None, lambda: None), [subject])
+    real, _ = with_split_of_run(
+        read_real(folder, subject.recipe.data, lambda *_: None, lambda: None), [subject], lambda *_: None, lambda: None
+    )
     cpu = torch.device("cpu")
     network = feature_network(FOLDER, real, (), cpu, lambda *_: None, lambda: None)
     training, held_out = (

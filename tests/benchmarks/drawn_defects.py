@@ -53,7 +53,10 @@ def fitted(folder: Path, checkpoint: str | None, count: int, draws: int) -> tupl
         model = loading.load(subject.checkpoint, device, torch.float32)
     data = subject.recipe.data if subject is not None else None
     real, _ = with_split_of_run(
-        read_real(folder, data, lambda *_: None, lambda: None), [subject] if subject is not None else []
+        read_real(folder, data, lambda *_: None, lambda: None),
+        [subject] if subject is not None else [],
+        lambda *_: None,
+        lambda: None,
     )
     held_out = real.held_out[spread(len(real.held_out), min(count, len(real.held_out)))]
     training, normals = (real.dataset.batch(part, usual_size=True) for part in (real.training, held_out))

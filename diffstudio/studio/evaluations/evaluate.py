@@ -38,7 +38,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders.checks import check_conditioning, check_no_real_images, check_varied
-from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, pixels_of
+from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, digests_and_flatness, pixels_of
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared, repeated_notes
 from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
@@ -101,8 +101,8 @@ def evaluate(
     subjects = find_subjects(request.subjects, library)
     device = choose_device(request.device)
     real = read_real(request.folder, data_recipe(subjects), on_progress, job_control.check)
-    real, note = with_split_of_run(real, subjects)
-    check_folder(real)
+    real, note = with_split_of_run(real, subjects, on_progress, job_control.check)
+    check_folder(real, on_progress, job_control.check)
     with scratch_folder("evaluation") as path, job_control.taken(f"evaluating {request.folder.name}"):
         network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
         files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
@@ -114,10 +114,10 @@ def evaluate(
     return result
 
 
-def check_folder(real: RealFolder) -> None:
+def check_folder(real: RealFolder, report: OnProgress, check: Callable[[], None]) -> None:
     """BadRequest where not even copies can be told; BadRequest where all images of a part are equal."""
     if len(real.training) >= _FEWEST_FOR_COPIES:
-        check_varied(real)
+        check_varied(real, report, check)
     if len(real.training) < _FEWEST_FOR_COPIES or not len(real.held_out):
         check_counts(len(real.training), len(real.held_out))
 
@@ -196,11 +196,12 @@ class _Evaluation:
         self, number: int, subject: FolderSubject, views: Sequence[View], notes: list[str]
     ) -> _Generated:
         dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
-        check_no_real_images(subject.name, dataset, self.real)
-        everything = np.arange(len(dataset))
+        check_no_real_images(subject.name, dataset, self.real, self.on_progress, self.check)
         found = inspected(subject.folder, self.on_progress, self.check)
-        notes += notes_on_compared(subject.name, dataset, found, self.real)
-        notes += duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
+        notes += notes_on_compared(subject.name, dataset, found, self.real, self.on_progress, self.check)
+        notes += duplicate_notes(
+            subject.name, digests_and_flatness(subject.name, dataset, self.on_progress, self.check)
+        )
         chosen = self._compared(len(dataset))
         if len(chosen) < len(dataset):
             notes.append(
@@ -323,7 +324,7 @@ class _Evaluation:
 
     def _notes(self, subjects: Sequence[Subject]) -> list[str]:
         notes = left_out(self.real.report, self.real.dataset.skipped, self.real.dataset.unfit)
-        notes += repeated_notes(self.real)
+        notes += repeated_notes(self.real, self.on_progress, self.check)
         if not any(isinstance(subject, CheckpointSubject) for subject in subjects):
             notes.append(
                 "No checkpoint says which images were held out, so the folder was split in half by file name. "

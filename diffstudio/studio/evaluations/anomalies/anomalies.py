@@ -38,7 +38,7 @@ from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import COMBINED_LOCAL, AnomaliesResult, ScoredImage
 from diffstudio.studio.evaluations.anomalies.training import DEFAULT_RATE, MOST_HELD_OUT, check_count, trained
 from diffstudio.studio.evaluations.folders.checks import check_varied
-from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, digests, pixels_of, shared_images
+from diffstudio.studio.evaluations.folders.equal_images import digests, digests_and_flatness, shared_images
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared
 from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
@@ -93,9 +93,9 @@ def anomalies(
     real = read_real(
         request.normals, subject.recipe.data if subject is not None else None, on_progress, job_control.check
     )
-    real, note = with_split_of_run(real, [subject] if subject is not None else [])
-    real, copies_note = _without_copies(real)
-    _check_normals(real)
+    real, note = with_split_of_run(real, [subject] if subject is not None else [], on_progress, job_control.check)
+    real, copies_note = _without_copies(real, on_progress, job_control.check)
+    _check_normals(real, on_progress, job_control.check)
     if request.false_alarm is not None:
         check_rate(min(len(real.held_out), MOST_HELD_OUT), request.false_alarm)
     images = read_generated(request.folder, real, on_progress, job_control.check, same_units=True)
@@ -103,7 +103,8 @@ def anomalies(
     with job_control.taken(f"searching {request.folder.name}"):
         model, sentence = _model(subject, device, on_progress)
         search = _Search(request, real, images, model, device, job_control.check, on_progress)
-        result = search.result(sentence, [*filter(None, (note, copies_note)), *_notes(real, images, found, subject)])
+        notes = _notes(real, images, found, subject, on_progress, job_control.check)
+        result = search.result(sentence, [*filter(None, (note, copies_note)), *notes])
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
         write_text(request.out / TABLE, result.csv())
@@ -264,13 +265,15 @@ def _model(
 # ---- checks and notes ------------------------------------------------------------------------------------------------
 
 
-def _without_copies(real: RealFolder) -> tuple[RealFolder, str]:
+def _without_copies(real: RealFolder, report: OnProgress, check: Callable[[], None]) -> tuple[RealFolder, str]:
     """The folder without held-out images that are equal to one to compare with, and a note on them.
 
     Their distances are 0, so that new normal images would all look anomalous.
     """
-    known = set(digests(real.dataset, real.training))
-    copies = [index for index in real.held_out.tolist() if digests(real.dataset, [index])[0] in known]
+    name = real.report.folder.name
+    known = set(digests(real.dataset, real.training, name, report, check))
+    found = digests(real.dataset, real.held_out, name, report, check)
+    copies = [index for index, one in zip(real.held_out.tolist(), found, strict=True) if one in known]
     if not copies:
         return real, ""
     held_out = real.dataset.held_out.copy()
@@ -282,10 +285,12 @@ def _without_copies(real: RealFolder) -> tuple[RealFolder, str]:
     return replace(real, dataset=replace(real.dataset, held_out=held_out)), note
 
 
-def _check_normals(real: RealFolder) -> None:
+def _check_normals(real: RealFolder, report: OnProgress, check: Callable[[], None]) -> None:
     """FolderProblem for too few different normal images; BadRequest if all images of a part are equal."""
-    check_count(real.report.folder, len(set(digests(real.dataset, real.held_out))), len(real.dataset))
-    check_varied(real)
+    folder = real.report.folder
+    different = set(digests(real.dataset, real.held_out, folder.name, report, check))
+    check_count(folder, len(different), len(real.dataset))
+    check_varied(real, report, check)
 
 
 def _check_folders(request: AnomaliesRequest) -> None:
@@ -298,17 +303,25 @@ def _check_folders(request: AnomaliesRequest) -> None:
         )
 
 
-def _notes(real: RealFolder, images: ImageDataset, found: FolderReport, subject: CheckpointSubject | None) -> list[str]:
+def _notes(
+    real: RealFolder,
+    images: ImageDataset,
+    found: FolderReport,
+    subject: CheckpointSubject | None,
+    report: OnProgress,
+    check: Callable[[], None],
+) -> list[str]:
+    name = found.folder.name
     notes = left_out(real.report, real.dataset.skipped, real.dataset.unfit)
-    shared = shared_images(images, real.dataset)
+    shared = shared_images(name, images, real, report, check)
     notes += notes_on_compared(
-        found.folder.name, images, found, real, "their scores mean nothing", alike=not shared, same_units=True
+        name, images, found, real, report, check, "their scores mean nothing", alike=not shared, same_units=True
     )
-    notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
+    notes += duplicate_notes("the folder", digests_and_flatness(name, images, report, check))
     if shared:
         notes.append(
             f"{len(shared):,} of {len(images):,} images {by_number(len(shared), 'is', 'are')} also among the normal ones, such as "
-            f"{shared[0]}: scores of known images mean nothing. "
+            f"{shared[0][0]}: scores of known images mean nothing. "
             "Remove what was used for training or comparison from the folder."
         )
     if subject is not None and (unknown := unknown_split(subject)):

@@ -90,7 +90,7 @@ def compare(
         cancelled=cancelled,
     )
     write_text(out / _MEMORY, json.dumps(memory))
-    compared, note = compared.as_trained()
+    compared, note = compared.as_trained(on_progress, job_control.check)
     with job_control.taken(f"comparing models of {request.folder.name}"):
         found = _measured(request, library, compared, note, memory, out, device, on_progress, job_control)
     verdicts = [verdict(model, found.of_model(model), found.real) for model in found.models]
@@ -111,12 +111,12 @@ class _Compared:
     subjects: Sequence[Subject]
     folders: Mapping[str, ImageDataset]  # of the subjects that are folders, by name
 
-    def as_trained(self) -> tuple[_Compared, str]:
+    def as_trained(self, report: OnProgress, check: Callable[[], None]) -> tuple[_Compared, str]:
         """With the images held out that the runs or the other subjects held out; and a note about it."""
         if self.runs:
-            real, note = with_stored_dataset(self.real, self.runs[0].run)
+            real, note = with_stored_dataset(self.real, self.runs[0].run, report, check)
         else:
-            real, note = with_split_of_run(self.real, self.subjects)
+            real, note = with_split_of_run(self.real, self.subjects, report, check)
         return replace(self, real=real), note
 
 
@@ -136,7 +136,7 @@ def _prepared(
     data = read_choice(runs[0].recipe_file).recipe.data if runs else given
     _check_subjects(subjects, data)
     real = read_real(request.folder, data, on_progress, job_control.check)
-    check_folder(real)
+    check_folder(real, on_progress, job_control.check)
     if runs:
         check_feature_network(request.features, real, library.folders, device)
     if runs and (too_few := too_few_real(real)) is not None:
@@ -195,7 +195,7 @@ def _measured(
         notes=(
             *left_out(compared.report, real.dataset.skipped, real.dataset.unfit),
             *_notes(real, numbers, note),
-            *repeated_notes(real),
+            *repeated_notes(real, on_progress, job_control.check),
             *((CHOSEN_BY_HELD_OUT,) if runs or any(map(was_chosen_by_held_out, subjects)) else ()),
         ),
         problem=problem,
@@ -293,7 +293,7 @@ def _images_of(
     """The images of a folder of generated images. FolderProblem if some of them are real images."""
     assert isinstance(subject, FolderSubject)
     dataset = read_generated(subject.folder, real, on_progress, job_control.check)
-    check_no_real_images(subject.name, dataset, real)
+    check_no_real_images(subject.name, dataset, real, on_progress, job_control.check)
     return dataset
 
 

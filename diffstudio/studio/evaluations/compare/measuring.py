@@ -30,7 +30,7 @@ from diffstudio.studio.evaluations.compare.counts import Counts, images_to_gener
 from diffstudio.studio.evaluations.compare.result import IMAGES, Entry, Likelihood, OfClass, Pair
 from diffstudio.studio.evaluations.evaluate import kind_of_labels
 from diffstudio.studio.evaluations.folders.checks import check_conditioning
-from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, pixels_of
+from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, digests_and_flatness
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared
 from diffstudio.studio.evaluations.folders.reading import inspected
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
@@ -151,8 +151,10 @@ class Measuring:
         names = [path.as_posix() for path in dataset.paths]
         entry = self._measured(subject.name, subject.name, features, asked, kind, names, dataset.batch, numbers)
         found = inspected(subject.folder, self.on_progress, self.check)
-        notes = notes_on_compared(subject.name, dataset, found, self.real)
-        notes += duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
+        notes = notes_on_compared(subject.name, dataset, found, self.real, self.on_progress, self.check)
+        notes += duplicate_notes(
+            subject.name, digests_and_flatness(subject.name, dataset, self.on_progress, self.check)
+        )
         unknown = Likelihood(None, "A folder of images has no likelihood.")
         return replace(entry, notes=tuple(notes), likelihood=unknown)
 

@@ -104,7 +104,7 @@ def _folder(
     run = run_of(subject)
     if run is None or folder_of(run) != real.report.folder.resolve():
         return real, False, ["The images may have been trained on: the folder is not known to be that of the run."]
-    real, note = with_split_of_run(real, [subject])
+    real, note = with_split_of_run(real, [subject], on_progress, check)
     return real, bool(len(real.held_out)), [note] if note else []
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.folders.equal_images import digests
+from diffstudio.studio.evaluations.folders.equal_images import digests, shared_images
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import by_number
@@ -46,27 +49,25 @@ def check_conditioning(subject: CheckpointSubject, real: RealFolder) -> tuple[ND
     return held_out[np.array(known)], note if left else ""
 
 
-def check_varied(real: RealFolder, *, held_out: bool = True) -> None:
+def check_varied(real: RealFolder, report: OnProgress, check: Callable[[], None], *, held_out: bool = True) -> None:
     """BadRequest for a folder in which one part holds a single image, however often. `held_out`: check that part too."""
     for what, indices in (("training", real.training), ("held-out", real.held_out)):
         if what == "held-out" and not held_out:
             continue
-        if len(indices) and len(set(digests(real.dataset, indices))) == 1:
+        name = real.report.folder.name
+        if len(indices) and len(set(digests(real.dataset, indices, name, report, check))) == 1:
             raise BadRequest(
-                f"The {what} images of {real.report.folder.name} cannot be compared with",
+                f"The {what} images of {name} cannot be compared with",
                 f"all {len(indices):,} are equal" if len(indices) > 1 else "there is only one",
                 "Use a folder of different images",
             )
 
 
-def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -> None:
+def check_no_real_images(
+    name: str, generated: ImageDataset, real: RealFolder, report: OnProgress, check: Callable[[], None]
+) -> None:
     """FolderProblem where a folder of generated images has images of the real folder, which would measure themselves."""
-    known = dict(zip(digests(real.dataset, range(len(real.dataset))), real.dataset.paths, strict=True))
-    found = [
-        (path, known[digest])
-        for path, digest in zip(generated.paths, digests(generated, range(len(generated))), strict=True)
-        if digest in known
-    ]
+    found = shared_images(name, generated, real, report, check)
     if found:
         held_out = {real.dataset.paths[index] for index in real.held_out}
         training = sum(other not in held_out for _, other in found)

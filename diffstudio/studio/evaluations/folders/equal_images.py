@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.progress import OnProgress, each
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
 
@@ -26,8 +27,16 @@ def pixels_of(dataset: ImageDataset, numbers: Iterable[int]) -> Iterator[NDArray
             yield dataset.batch([int(number)])[0].permute(1, 2, 0).numpy()
 
 
-def digests(dataset: ImageDataset, numbers: Iterable[int]) -> list[bytes]:
-    return [digest(image) for image in pixels_of(dataset, numbers)]
+def digests(
+    dataset: ImageDataset,
+    numbers: Sequence[int] | NDArray[np.int64],
+    name: str,
+    report: OnProgress,
+    check: Callable[[], None],
+) -> list[bytes]:
+    """Of each of these images of a folder or part of that `name`."""
+    what = f"Looking for equal images in {name}"
+    return [digest(image) for image in each(pixels_of(dataset, numbers), len(numbers), what, report, check)]
 
 
 def digest(image: NDArray[np.generic]) -> bytes:
@@ -35,24 +44,43 @@ def digest(image: NDArray[np.generic]) -> bytes:
     return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
 
 
+def digests_and_flatness(
+    name: str, dataset: ImageDataset, report: OnProgress, check: Callable[[], None]
+) -> Iterator[tuple[bytes, bool]]:
+    """`digest_and_flatness` of each image of the folder `name`."""
+    images = pixels_of(dataset, range(len(dataset)))
+    return map(digest_and_flatness, each(images, len(dataset), f"Looking for duplicates in {name}", report, check))
+
+
 def digest_and_flatness(image: NDArray[np.generic]) -> tuple[bytes, bool]:
     """Of an image [H,W,C]: what only equal images share, and whether it is of a single colour."""
     return digest(image), bool((image == image.reshape(-1, image.shape[-1])[0]).all())
 
 
-def shared_images(one: ImageDataset, other: ImageDataset) -> list[Path]:
-    """The images of `one` with the same pixels as an image of `other`; both must be prepared in the same way."""
-    known = set(digests(other, range(len(other))))
-    return [path for path, found in zip(one.paths, digests(one, range(len(one))), strict=True) if found in known]
+def shared_images(
+    name: str, images: ImageDataset, real: RealFolder, report: OnProgress, check: Callable[[], None]
+) -> list[tuple[Path, Path]]:
+    """The images of the folder `name` with the pixels of a real one, each with that one; both are prepared in the same way."""
+    ours, theirs = (
+        digests(dataset, range(len(dataset)), of, report, check)
+        for dataset, of in ((images, name), (real.dataset, real.report.folder.name))
+    )
+    known = dict(zip(theirs, real.dataset.paths, strict=True))
+    return [(path, known[one]) for path, one in zip(images.paths, ours, strict=True) if one in known]
 
 
-def alike_images(images: ImageDataset, real: RealFolder) -> list[tuple[Path, Path]]:
+def alike_images(
+    name: str, images: ImageDataset, real: RealFolder, report: OnProgress, check: Callable[[], None]
+) -> list[tuple[Path, Path]]:
     """Images that look like a real one, such as the same image in another format, each with that real image.
 
     None unless they are more than the near-duplicates among the real images themselves let expect, and none for images of
     more than 8 bits or of other channels than grey, RGB and RGBA, which have no fingerprint.
     """
-    prints = [_fingerprints(dataset) for dataset in (real.dataset, images)]
+    prints = [
+        _fingerprints(dataset, f"Looking for images that are alike in {of}", report, check)
+        for dataset, of in ((real.dataset, real.report.folder.name), (images, name))
+    ]
     if not len(prints[0]) or not len(prints[1]):
         return []
     known = len(prints[0])
@@ -65,10 +93,10 @@ def alike_images(images: ImageDataset, real: RealFolder) -> list[tuple[Path, Pat
     return found if len(found) > (usual + _USUAL) * len(images) else []
 
 
-def _fingerprints(dataset: ImageDataset) -> NDArray[np.uint8]:
+def _fingerprints(dataset: ImageDataset, what: str, report: OnProgress, check: Callable[[], None]) -> NDArray[np.uint8]:
     """[N,FINGERPRINT_BYTES], of no images if they are not of a kind that has any."""
     found = []
-    for image in pixels_of(dataset, range(len(dataset))):
+    for image in each(pixels_of(dataset, range(len(dataset))), len(dataset), what, report, check):
         if image.dtype != np.uint8 or image.shape[-1] not in (1, 3, 4):
             break
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[image.shape[-1]]

@@ -10,6 +10,7 @@ from diffstudio.evaluation.prdc import NEIGHBOURS
 from diffstudio.studio.evaluations.folders.equal_images import alike_images, digests
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.evaluations.folders.value_ranges import ranges_of_generated
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, by_number, count_of
 from diffstudio.training.data.pixel_choice import CROP
@@ -24,6 +25,8 @@ def notes_on_compared(
     images: ImageDataset,
     found: FolderReport,
     real: RealFolder,
+    report: OnProgress,
+    check: Callable[[], None],
     consequence: str = SAVED_AGAIN,
     *,
     alike: bool = True,
@@ -41,7 +44,7 @@ def notes_on_compared(
         if count
     ]
     about += ranges_of_generated(name, found, real, same_units=same_units)[1]
-    similar = alike_images(images, real) if alike else []
+    similar = alike_images(name, images, real, report, check) if alike else []
     if similar:
         image, other = similar[0]
         about.append(
@@ -77,11 +80,11 @@ def _of_one(what: str) -> str:
     return re.sub(r"\b(?:are|have|were)\b", lambda verb: {"are": "is", "have": "has", "were": "was"}[verb[0]], what)
 
 
-def repeated_notes(real: RealFolder) -> list[str]:
+def repeated_notes(real: RealFolder, report: OnProgress, check: Callable[[], None]) -> list[str]:
     """Sentences about duplicates among the real images of each part, and what they do to the figures."""
     notes = []
     for what, indices in (("training part", real.training), ("held-out part", real.held_out)):
-        counts = Counter(digests(real.dataset, indices))
+        counts = Counter(digests(real.dataset, indices, real.report.folder.name, report, check))
         repeated = sum(counts.values()) - len(counts)
         if repeated:
             notes.append(

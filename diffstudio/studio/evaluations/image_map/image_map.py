@@ -79,7 +79,7 @@ def image_map(
     subjects = find_subjects(request.subjects, library)
     device = choose_device(request.device)
     real = read_real(request.folder, data_recipe(subjects), on_progress, job_control.check)
-    real, note = with_split_of_run(real, subjects)
+    real, note = with_split_of_run(real, subjects, on_progress, job_control.check)
     with scratch_folder("map") as path:
         with job_control.taken(f"mapping {request.folder.name}"):
             network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
@@ -138,10 +138,10 @@ class _Mapping:
         dataset = read_generated(subject.folder, self._real, self._on_progress, self._check)
         found = inspected(subject.folder, self._on_progress, self._check)
         self.notes += ranges_of_generated(subject.name, found, self._real)[1]
-        if shared := shared_images(dataset, self._real.dataset):
+        if shared := shared_images(subject.name, dataset, self._real, self._on_progress, self._check):
             self.notes.append(
                 f"{len(shared):,} of {len(dataset):,} images of {subject.name} {by_number(len(shared), 'is', 'are')} also in "
-                f"{self._real.report.folder.name}, such as {shared[0]}, and "
+                f"{self._real.report.folder.name}, such as {shared[0][0]}, and "
                 f"{by_number(len(shared), 'has', 'have')} the same point there."
             )
         return self._of_folder(subject.name, PartKind.FOLDER, dataset, np.arange(len(dataset)), subject.folder)

@@ -36,12 +36,7 @@ from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
-from diffstudio.studio.evaluations.folders.equal_images import (
-    alike_images,
-    digest_and_flatness,
-    pixels_of,
-    shared_images,
-)
+from diffstudio.studio.evaluations.folders.equal_images import alike_images, digests_and_flatness, shared_images
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes
 from diffstudio.studio.evaluations.folders.reading import read_real
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
@@ -108,8 +103,8 @@ def likelihood(
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)
     real, notes = _parts_of_run(real, subject, on_progress, job_control.check)
-    everything = pixels_of(real.dataset, range(len(real.dataset)))
-    notes += duplicate_notes(request.folder.name, map(digest_and_flatness, everything))
+    name = request.folder.name
+    notes += duplicate_notes(name, digests_and_flatness(name, real.dataset, on_progress, job_control.check))
     with job_control.taken(f"measuring {request.folder.name}"):
         on_progress(f"Loading {subject.name}", 0, 0)
         model = loading.load(subject.checkpoint, device, torch.float32)
@@ -270,17 +265,19 @@ def _parts_of_run(
     run = run_of(subject)
     trained_on = folder_of(run) if run is not None else None
     if trained_on in (None, real.report.folder.resolve()) or trained_on is not None and not trained_on.exists():
-        real, note = with_split_of_run(real, [subject])
+        real, note = with_split_of_run(real, [subject], on_progress, check)
         chosen = CHOSEN_BY_HELD_OUT if was_chosen_by_held_out(subject) else ""
         return real, list(filter(None, [note or unknown_split(subject), chosen]))
     known = read_real(trained_on, subject.recipe.data, on_progress, check)
-    shared, alike = shared_images(real.dataset, known.dataset), alike_images(real.dataset, known)
+    name = real.report.folder.name
+    shared = shared_images(name, real.dataset, known, on_progress, check)
+    alike = [] if shared else alike_images(name, real.dataset, known, on_progress, check)
     dataset = replace(real.dataset, held_out=np.ones(len(real.dataset), np.bool_))
     notes = [f"{subject.name} was trained on {trained_on}: all images here count as held out."]
     if shared:
         notes.append(
             f"{len(shared):,} of {len(real.dataset):,} images {by_number(len(shared), 'is', 'are')} also in that folder, "
-            f"such as {shared[0]}: the model may have been trained on them."
+            f"such as {shared[0][0]}: the model may have been trained on them."
         )
     elif alike:
         notes.append(

@@ -71,8 +71,8 @@ def synthesise(
     check_autoguidance(request.autoguidance, subject, library)
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.prepared, on_progress, job_control.check)
-    real, note = with_split_of_run(real, [subject])
-    _check_training_images(subject, real)
+    real, note = with_split_of_run(real, [subject], on_progress, job_control.check)
+    _check_training_images(subject, real, on_progress, job_control.check)
     wanted = _requested_counts(request, subject, real)
     hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
     with (
@@ -267,14 +267,16 @@ def _subfolders(subject: CheckpointSubject, labels: Iterable[str]) -> set[str]:
     return {_folder_name(label) for label in labels} if by_class else {""}
 
 
-def _check_training_images(subject: CheckpointSubject, real: RealFolder) -> None:
+def _check_training_images(
+    subject: CheckpointSubject, real: RealFolder, report: OnProgress, check: Callable[[], None]
+) -> None:
     if len(real.training) < _FEWEST_REAL:
         raise BadRequest(
             f"There are too few training images in {real.report.folder.name}",
             f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
             f"Use the folder that {subject.name} was trained on",
         )
-    check_varied(real, held_out=False)
+    check_varied(real, report, check, held_out=False)
 
 
 def _check_place(out: Path, folder: Path) -> None:

@@ -151,7 +151,7 @@ def test_the_held_out_images_of_a_run_are_the_test_part(
 
     monkeypatch.setattr(module, "run_of", lambda subject: object())
     monkeypatch.setattr(module, "folder_of", lambda run: squares.resolve())
-    monkeypatch.setattr(module, "with_split_of_run", lambda real, subjects: (real, ""))
+    monkeypatch.setattr(module, "with_split_of_run", lambda real, subjects, report, check: (real, ""))
     found = run(checkpoint, squares)
     assert "The test part is the images that the run held out." in found.notes
     assert found.parts["test"] > 8  # half of them, by the recipe

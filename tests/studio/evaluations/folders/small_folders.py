@@ -60,4 +60,6 @@ def write_deep(folder: Path, values: NDArray[Any], *, here: bool = False) -> Pat
 
 def notes_of(folder: Path, real: RealFolder) -> list[str]:
     found = inspected(folder, no_progress, go_on)
-    return notes_on_compared(folder.name, read_generated(folder, real, no_progress, go_on), found, real)
+    return notes_on_compared(
+        folder.name, read_generated(folder, real, no_progress, go_on), found, real, no_progress, go_on
+    )

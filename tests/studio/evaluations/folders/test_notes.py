@@ -47,13 +47,13 @@ def test_images_that_are_changed_before_they_are_compared_are_said(
 
 def test_duplicates_among_the_real_images_are_said_with_what_they_do(tmp_path: Path) -> None:
     folder = smooth_images(tmp_path / "real", 40, seed=0)
-    assert repeated_notes(read_real(folder, None, no_progress, go_on)) == []
+    assert repeated_notes(read_real(folder, None, no_progress, go_on), no_progress, go_on) == []
     for number in range(7):
         shutil.copy(folder / "0.png", folder / f"again {number}.png")
     shutil.copy(folder / "1.png", folder / "twice.png")
     real = read_real(folder, None, no_progress, go_on)
     real = replace(real, dataset=replace(real.dataset, held_out=np.zeros(len(real.dataset), bool)))
-    (note,) = repeated_notes(real)
+    (note,) = repeated_notes(real, no_progress, go_on)
     assert note.startswith(
         "8 duplicates among the 48 images of the training part of real. 8 exist more than 5 times: their"
     )

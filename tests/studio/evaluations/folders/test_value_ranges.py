@@ -43,7 +43,7 @@ def test_generated_images_are_read_by_what_their_values_mean(
     wanted = made / 4095 * (factor * 4095 / 65535 if here else min(factor, 1.02) if factor < 2 else 1)
     shown = np.asarray(images.images, float)[..., 0] / 65535
     assert np.abs(shown - wanted.clip(0, 1)).max() < 2e-3
-    notes = notes_on_compared("made", images, inspected(path, no_progress, go_on), real)
+    notes = notes_on_compared("made", images, inspected(path, no_progress, go_on), real, no_progress, go_on)
     assert not notes if said is None else re.search(said, notes[0])
     if said and factor > 2:  # images that are searched are in the units of the normal ones
         images = read_generated(path, real, no_progress, go_on, same_units=True)
