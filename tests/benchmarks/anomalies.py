@@ -108,7 +108,7 @@ def class_left_out(folder: Path, name: str, home: Path, recipe: Recipe, draws: i
     device = torch.device(recipe.run.device)
     model = loading.load(read_checkpoint(run.latest_checkpoint), device, torch.float32)
     normals = read_real(folder, run.recipe().data, lambda *_: None, lambda: None)
-    anomalies = read_generated(folder / name, normals, lambda *_: None, lambda: None)
+    anomalies = read_generated(folder / name, normals, lambda *_: None, lambda: None).dataset
     held_out = normals.dataset.batch(normals.held_out, usual_size=True)
     detectors = Detectors.of(
         normals.dataset.batch(normals.training, usual_size=True),

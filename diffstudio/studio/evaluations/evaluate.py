@@ -40,7 +40,7 @@ from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders.checks import check_conditioning, check_no_real_images, check_varied
 from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, digests_and_flatness, pixels_of
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared, repeated_notes
-from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.reading import read_generated, read_real
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
 from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
@@ -195,10 +195,10 @@ class _Evaluation:
     def _images_of_folder(
         self, number: int, subject: FolderSubject, views: Sequence[View], notes: list[str]
     ) -> _Generated:
-        dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
-        check_no_real_images(subject.name, dataset, self.real, self.on_progress, self.check)
-        found = inspected(subject.folder, self.on_progress, self.check)
-        notes += notes_on_compared(subject.name, dataset, found, self.real, self.on_progress, self.check)
+        found = read_generated(subject.folder, self.real, self.on_progress, self.check, name=subject.name)
+        dataset = found.dataset
+        check_no_real_images(found, self.real, self.on_progress, self.check)
+        notes += notes_on_compared(found, self.real, self.on_progress, self.check)
         notes += duplicate_notes(
             subject.name, digests_and_flatness(subject.name, dataset, self.on_progress, self.check)
         )

@@ -40,8 +40,8 @@ from diffstudio.studio.evaluations.anomalies.training import DEFAULT_RATE, MOST_
 from diffstudio.studio.evaluations.folders.checks import check_varied
 from diffstudio.studio.evaluations.folders.equal_images import digests, digests_and_flatness, shared_images
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared
-from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
-from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.reading import read_generated, read_real
+from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
@@ -56,7 +56,7 @@ from diffstudio.studio.evaluations.subjects import (
     was_chosen_by_held_out,
 )
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import FolderReport, by_number
+from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.setup import left_out
 
@@ -98,12 +98,11 @@ def anomalies(
     _check_normals(real, on_progress, job_control.check)
     if request.false_alarm is not None:
         check_rate(min(len(real.held_out), MOST_HELD_OUT), request.false_alarm)
-    images = read_generated(request.folder, real, on_progress, job_control.check, same_units=True)
-    found = inspected(request.folder, on_progress, job_control.check)
+    found = read_generated(request.folder, real, on_progress, job_control.check, same_units=True)
     with job_control.taken(f"searching {request.folder.name}"):
         model, sentence = _model(subject, device, on_progress)
-        search = _Search(request, real, images, model, device, job_control.check, on_progress)
-        notes = _notes(real, images, found, subject, on_progress, job_control.check)
+        search = _Search(request, real, found.dataset, model, device, job_control.check, on_progress)
+        notes = _notes(real, found, subject, on_progress, job_control.check)
         result = search.result(sentence, [*filter(None, (note, copies_note)), *notes])
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
@@ -305,18 +304,15 @@ def _check_folders(request: AnomaliesRequest) -> None:
 
 def _notes(
     real: RealFolder,
-    images: ImageDataset,
-    found: FolderReport,
+    found: GeneratedFolder,
     subject: CheckpointSubject | None,
     report: OnProgress,
     check: Callable[[], None],
 ) -> list[str]:
-    name = found.folder.name
+    name, images = found.name, found.dataset
     notes = left_out(real.report, real.dataset.skipped, real.dataset.unfit)
     shared = shared_images(name, images, real, report, check)
-    notes += notes_on_compared(
-        name, images, found, real, report, check, "their scores mean nothing", alike=not shared, same_units=True
-    )
+    notes += notes_on_compared(found, real, report, check, "their scores mean nothing", alike=not shared)
     notes += duplicate_notes("the folder", digests_and_flatness(name, images, report, check))
     if shared:
         notes.append(

@@ -31,7 +31,7 @@ from diffstudio.studio.evaluations.feature_choice import check_feature_network, 
 from diffstudio.studio.evaluations.folders.checks import check_no_real_images
 from diffstudio.studio.evaluations.folders.notes import repeated_notes
 from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
-from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run, with_stored_dataset
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
@@ -48,7 +48,6 @@ from diffstudio.studio.evaluations.subjects import (
     image_folders,
     was_chosen_by_held_out,
 )
-from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.recipe_choice import read_choice
@@ -109,7 +108,7 @@ class _Compared:
     real: RealFolder
     runs: Sequence[PlannedRun]
     subjects: Sequence[Subject]
-    folders: Mapping[str, ImageDataset]  # of the subjects that are folders, by name
+    folders: Mapping[str, GeneratedFolder]  # of the subjects that are folders, by name
 
     def as_trained(self, report: OnProgress, check: Callable[[], None]) -> tuple[_Compared, str]:
         """With the images held out that the runs or the other subjects held out; and a note about it."""
@@ -211,7 +210,7 @@ class _Entries:
     memory: Mapping[str, int]
 
     def of(
-        self, runs: Sequence[PlannedRun], subjects: Sequence[Subject], folders: Mapping[str, ImageDataset]
+        self, runs: Sequence[PlannedRun], subjects: Sequence[Subject], folders: Mapping[str, GeneratedFolder]
     ) -> list[Entry]:
         models = dict.fromkeys(planned.model for planned in runs)  # the seeds of one model are measured together
         found = [self._of_run(planned) for model in models for planned in runs if planned.model == model]
@@ -239,15 +238,11 @@ class _Entries:
             memory_bytes=self.memory.get(planned.name),
         )
 
-    def _of_subject(self, subject: Subject, folders: Mapping[str, ImageDataset]) -> Entry:
+    def _of_subject(self, subject: Subject, folders: Mapping[str, GeneratedFolder]) -> Entry:
         if isinstance(subject, FolderSubject):
-            dataset = folders[subject.name]
+            found = folders[subject.name]
             return self._measured(
-                subject.name,
-                subject.name,
-                None,
-                [dataset.file.name],
-                lambda: self.measuring.of_folder(subject, dataset),
+                subject.name, subject.name, None, [found.dataset.file.name], lambda: self.measuring.of_folder(found)
             )
         return self._measured(
             subject.name,
@@ -289,12 +284,12 @@ def _is_folder(subject: Subject) -> bool:
 
 def _images_of(
     subject: Subject, real: RealFolder, on_progress: OnProgress, job_control: EvaluationJobControl
-) -> ImageDataset:
+) -> GeneratedFolder:
     """The images of a folder of generated images. FolderProblem if some of them are real images."""
     assert isinstance(subject, FolderSubject)
-    dataset = read_generated(subject.folder, real, on_progress, job_control.check)
-    check_no_real_images(subject.name, dataset, real, on_progress, job_control.check)
-    return dataset
+    found = read_generated(subject.folder, real, on_progress, job_control.check, name=subject.name)
+    check_no_real_images(found, real, on_progress, job_control.check)
+    return found
 
 
 def _check_subjects(subjects: Sequence[Subject], data: DataRecipe | None) -> None:

@@ -32,14 +32,12 @@ from diffstudio.studio.evaluations.evaluate import kind_of_labels
 from diffstudio.studio.evaluations.folders.checks import check_conditioning
 from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, digests_and_flatness
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared
-from diffstudio.studio.evaluations.folders.reading import inspected
-from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
+from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder, labels_of
 from diffstudio.studio.evaluations.likelihood.likelihood import bound_of_held_out
 from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, counted, loss_gaps, with_labels
 from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject
-from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.sample_sheets import image_grid
 
@@ -134,27 +132,21 @@ class Measuring:
             notes=tuple(filter(None, (note, *generated.notes(subject.name)))),
         )
 
-    def of_folder(self, subject: FolderSubject, dataset: ImageDataset) -> Entry:
+    def of_folder(self, found: GeneratedFolder) -> Entry:
         """The entry of a folder of generated images, which are read in the same way as the real ones."""
+        dataset, name = found.dataset, found.name
         everything = np.arange(len(dataset))
         features = self.files.extract(
-            _file_name(subject.name),
-            f"Comparing {subject.name}",
-            batches_of(dataset.batch, everything),
-            len(dataset),
-            self.views,
+            _file_name(name), f"Comparing {name}", batches_of(dataset.batch, everything), len(dataset), self.views
         )
         kind = kind_of_labels(self.real, dataset.captions, dataset.classes)
         asked = labels_of(dataset, kind, everything)
         known = [self.classes.get(label, -1) for label in labels_of(dataset, Conditioning.CLASS, everything)]
         numbers = np.array(known) if self.classes and min(known, default=-1) >= 0 else None
         names = [path.as_posix() for path in dataset.paths]
-        entry = self._measured(subject.name, subject.name, features, asked, kind, names, dataset.batch, numbers)
-        found = inspected(subject.folder, self.on_progress, self.check)
-        notes = notes_on_compared(subject.name, dataset, found, self.real, self.on_progress, self.check)
-        notes += duplicate_notes(
-            subject.name, digests_and_flatness(subject.name, dataset, self.on_progress, self.check)
-        )
+        entry = self._measured(name, name, features, asked, kind, names, dataset.batch, numbers)
+        notes = notes_on_compared(found, self.real, self.on_progress, self.check)
+        notes += duplicate_notes(name, digests_and_flatness(name, dataset, self.on_progress, self.check))
         unknown = Likelihood(None, "A folder of images has no likelihood.")
         return replace(entry, notes=tuple(notes), likelihood=unknown)
 

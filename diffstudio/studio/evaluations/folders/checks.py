@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders.equal_images import digests, shared_images
-from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
-from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import by_number
 
 _NAMED = 3  # files that a message names
@@ -64,16 +63,16 @@ def check_varied(real: RealFolder, report: OnProgress, check: Callable[[], None]
 
 
 def check_no_real_images(
-    name: str, generated: ImageDataset, real: RealFolder, report: OnProgress, check: Callable[[], None]
+    generated: GeneratedFolder, real: RealFolder, report: OnProgress, check: Callable[[], None]
 ) -> None:
     """FolderProblem where a folder of generated images has images of the real folder, which would measure themselves."""
-    found = shared_images(name, generated, real, report, check)
+    found = shared_images(generated.name, generated.dataset, real, report, check)
     if found:
         held_out = {real.dataset.paths[index] for index in real.held_out}
         training = sum(other not in held_out for _, other in found)
         shown = ", ".join(f"{path} is {other}" for path, other in found[:_NAMED]) + (", …" if found[_NAMED:] else "")
         raise FolderProblem(
-            f"{len(found):,} of {len(generated):,} images in {name} "
+            f"{len(found):,} of {len(generated):,} images in {generated.name} "
             f"{by_number(len(found), 'is a real image', 'are real images')} of {real.report.folder.name}",
             f"{training:,} of its training part and {len(found) - training:,} of its held-out part: {shown}",
             "Give a folder that holds generated images alone",

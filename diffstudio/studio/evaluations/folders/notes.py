@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable
 
 from diffstudio.evaluation.prdc import NEIGHBOURS
 from diffstudio.studio.evaluations.folders.equal_images import alike_images, digests
-from diffstudio.studio.evaluations.folders.real_folder import RealFolder
-from diffstudio.studio.evaluations.folders.value_ranges import ranges_of_generated
+from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.progress import OnProgress
-from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, by_number, count_of
 from diffstudio.training.data.pixel_choice import CROP
 
@@ -21,21 +19,18 @@ SAVED_AGAIN = "they measure themselves, and the figures are better than those of
 
 
 def notes_on_compared(
-    name: str,
-    images: ImageDataset,
-    found: FolderReport,
+    generated: GeneratedFolder,
     real: RealFolder,
     report: OnProgress,
     check: Callable[[], None],
     consequence: str = SAVED_AGAIN,
     *,
     alike: bool = True,
-    same_units: bool = False,
 ) -> list[str]:
     """Sentences about a folder of images that are compared with the real ones: which are not used, or used only after a
     change, and with `alike` how many of them look like real images. `consequence`: of being the same images, a clause.
-    `same_units` as for `read_generated`.
     """
+    name, found, images = generated.name, generated.report, generated.dataset
     unused = found.unused(images.skipped, images.unfit)
     about = [f"{name}: {one.sentence()}" for one in unused if one.files]
     about += [
@@ -43,7 +38,7 @@ def notes_on_compared(
         for what, count in _changed(found, real).items()
         if count
     ]
-    about += ranges_of_generated(name, found, real, same_units=same_units)[1]
+    about += generated.notes
     similar = alike_images(name, images, real, report, check) if alike else []
     if similar:
         image, other = similar[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.errors import FolderProblem
-from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.folders.value_ranges import ranges_of_generated
 from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
@@ -37,13 +37,23 @@ def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: 
 
 
 def read_generated(
-    folder: Path, real: RealFolder, report: OnProgress, check: Callable[[], None], *, same_units: bool = False
-) -> ImageDataset:
-    """Generated images, decoded as the real ones were; none is held out or excluded. Ranges: see `ranges_of_generated`."""
+    folder: Path,
+    real: RealFolder,
+    report: OnProgress,
+    check: Callable[[], None],
+    *,
+    name: str = "",
+    same_units: bool = False,
+) -> GeneratedFolder:
+    """Generated images, decoded as the real ones were; none is held out or excluded. Ranges: see `ranges_of_generated`.
+
+    `name`: what sentences call the folder, if not by its own name.
+    """
     found = inspected(folder, report, check)
-    ranges, _ = ranges_of_generated(folder.name, found, real, same_units=same_units)
+    ranges, notes = ranges_of_generated(name or folder.name, found, real, same_units=same_units)
     data = replace(real.data, held_out=0.0, exclude=(), ranges=ranges)
-    return _decoded(found, data, report, check, "Give images of the same kind as the real ones")
+    dataset = _decoded(found, data, report, check, "Give images of the same kind as the real ones")
+    return GeneratedFolder(name or folder.name, found, dataset, tuple(notes))
 
 
 def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:

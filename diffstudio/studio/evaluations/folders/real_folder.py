@@ -1,4 +1,4 @@
-"""A folder of real images: its report, its images, and how its run read them. No torch."""
+"""Folders that were read: their reports and their images, and how a run read the real ones. No torch."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ class RealFolder:
     def labels(self, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
         """The class or caption of each of these images; empty for images without one and unconditional models."""
         return labels_of(self.dataset, kind, indices)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedFolder:
+    """A folder of generated images, read as the real ones were."""
+
+    name: str  # in sentences and tables
+    report: FolderReport
+    dataset: ImageDataset
+    notes: tuple[str, ...]  # on which of its values become black and white
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
 
 def labels_of(dataset: ImageDataset, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:

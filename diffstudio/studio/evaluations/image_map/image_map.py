@@ -25,10 +25,9 @@ from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders.checks import check_conditioning
 from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, shared_images
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes
-from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.reading import read_generated, read_real
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
 from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
-from diffstudio.studio.evaluations.folders.value_ranges import ranges_of_generated
 from diffstudio.studio.evaluations.image_map.plots import save_plots
 from diffstudio.studio.evaluations.image_map.request import MapRequest
 from diffstudio.studio.evaluations.image_map.result import FEWEST_JUDGED, MapLayout, MapPart, MapResult, PartKind
@@ -135,9 +134,9 @@ class _Mapping:
         return self._generated(subject)
 
     def _generated(self, subject: FolderSubject) -> tuple[MapPart, FeatureArray]:
-        dataset = read_generated(subject.folder, self._real, self._on_progress, self._check)
-        found = inspected(subject.folder, self._on_progress, self._check)
-        self.notes += ranges_of_generated(subject.name, found, self._real)[1]
+        found = read_generated(subject.folder, self._real, self._on_progress, self._check, name=subject.name)
+        dataset = found.dataset
+        self.notes += found.notes
         if shared := shared_images(subject.name, dataset, self._real, self._on_progress, self._check):
             self.notes.append(
                 f"{len(shared):,} of {len(dataset):,} images of {subject.name} {by_number(len(shared), 'is', 'are')} also in "

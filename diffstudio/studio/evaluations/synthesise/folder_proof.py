@@ -88,7 +88,7 @@ def _read(
         asked = [kept[file].label for file in files]
         labels = np.array([numbers[class_of[label]] for label in asked], np.int64)
         return Labelled(lambda part: images[torch.from_numpy(part)], labels, asked)
-    dataset = read_generated(path, real, on_progress, check)
+    dataset = read_generated(path, real, on_progress, check).dataset
     chosen = np.array([index for index, one in enumerate(dataset.paths) if one.as_posix() in kept], np.int64)
     asked = [kept[dataset.paths[index].as_posix()].label for index in chosen]
     labels = np.array([numbers[class_of[label]] for label in asked], np.int64)

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from diffstudio.imaging.exact_files import ExactValues, write_png
 from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.studio.evaluations.folders.notes import notes_on_compared
-from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.reading import read_generated, read_real
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.metadata.full_range import pixels_text
 from tests.studio.evaluations.small_models import RECIPE
@@ -59,7 +59,4 @@ def write_deep(folder: Path, values: NDArray[Any], *, here: bool = False) -> Pat
 
 
 def notes_of(folder: Path, real: RealFolder) -> list[str]:
-    found = inspected(folder, no_progress, go_on)
-    return notes_on_compared(
-        folder.name, read_generated(folder, real, no_progress, go_on), found, real, no_progress, go_on
-    )
+    return notes_on_compared(read_generated(folder, real, no_progress, go_on), real, no_progress, go_on)

@@ -28,12 +28,12 @@ def subject(path: Path, conditioning: Conditioning) -> CheckpointSubject:
 def test_generated_folders_with_real_images_are_refused(tmp_path: Path) -> None:
     real = read(write_images(tmp_path / "real", 40, seed=0))
     made = write_images(tmp_path / "made", 20, seed=1)
-    check_no_real_images("made", read_generated(made, real, no_progress, go_on), real, no_progress, go_on)
+    check_no_real_images(read_generated(made, real, no_progress, go_on), real, no_progress, go_on)
     training, held_out = (real.dataset.paths[part[0]] for part in (real.training, real.held_out))
     shutil.copy(tmp_path / "real" / training, made / "innocent.png")
     shutil.copy(tmp_path / "real" / held_out, made / "other.png")
     with pytest.raises(FolderProblem) as problem:
-        check_no_real_images("made", read_generated(made, real, no_progress, go_on), real, no_progress, go_on)
+        check_no_real_images(read_generated(made, real, no_progress, go_on), real, no_progress, go_on)
     assert "2 of 22 images in made are real images of real" in str(problem.value)
     assert f"innocent.png is {training}" in str(problem.value)
     assert "1 of its training part and 1 of its held-out part" in str(problem.value)

@@ -35,18 +35,19 @@ def test_generated_images_are_read_by_what_their_values_mean(
 ) -> None:
     """Of a folder of 12-bit images: 65,535 is the white of a generated image, not 16 times the white."""
     rng = np.random.default_rng(0)
-    found, made = (rng.integers(0, 4096, (20, 16, 16)) for _ in range(2))
+    given, made = (rng.integers(0, 4096, (20, 16, 16)) for _ in range(2))
     made[:, :2, :2] = 4095
-    real = read_real(write_deep(tmp_path / "real", found), None, no_progress, go_on)
+    real = read_real(write_deep(tmp_path / "real", given), None, no_progress, go_on)
     path = write_deep(tmp_path / "made", np.rint(made * factor), here=here)
-    images = read_generated(path, real, no_progress, go_on)
+    found = read_generated(path, real, no_progress, go_on)
+    images = found.dataset
     wanted = made / 4095 * (factor * 4095 / 65535 if here else min(factor, 1.02) if factor < 2 else 1)
     shown = np.asarray(images.images, float)[..., 0] / 65535
     assert np.abs(shown - wanted.clip(0, 1)).max() < 2e-3
-    notes = notes_on_compared("made", images, inspected(path, no_progress, go_on), real, no_progress, go_on)
+    notes = notes_on_compared(found, real, no_progress, go_on)
     assert not notes if said is None else re.search(said, notes[0])
     if said and factor > 2:  # images that are searched are in the units of the normal ones
-        images = read_generated(path, real, no_progress, go_on, same_units=True)
+        images = read_generated(path, real, no_progress, go_on, same_units=True).dataset
         assert images.images.min() >= 0 and np.median(images.images) == 65535
 
 
@@ -76,8 +77,8 @@ def test_generated_floats_have_the_units_of_the_folder(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "real" / f"{number}.tif", one.astype(np.int16))
     real = read_real(tmp_path / "real", None, no_progress, go_on)
     made = rng.uniform(-500, 1500, (20, 16, 16)).astype(np.float32)
-    images = read_generated(write_deep(tmp_path / "made", made), real, no_progress, go_on)
+    images = read_generated(write_deep(tmp_path / "made", made), real, no_progress, go_on).dataset
     assert np.abs(np.asarray(images.images, float)[..., 0] / 65535 - (made + 1000) / 4000).max() < 1e-3
     path = write_deep(tmp_path / "unit", rng.uniform(0, 1, (20, 16, 16)).astype(np.float32))
-    images = read_generated(path, real, no_progress, go_on)
+    images = read_generated(path, real, no_progress, go_on).dataset
     assert images.images.min() < 1000 and images.images.max() > 64_000

@@ -357,6 +357,6 @@ def test_synthetic_images_of_12_bits_are_measured_as_bright_as_they_are(
     files = sorted((tmp_path / "out").glob("*.png"))
     assert len(files) == 3 and all(map(was_generated, files))
     real = read_real(folder, data, lambda *_: None, lambda: None)
-    read = read_generated(tmp_path / "out", real, lambda *_: None, lambda: None)
+    read = read_generated(tmp_path / "out", real, lambda *_: None, lambda: None).dataset
     stored = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(np.asarray(read.images)[..., 0], stored) and len(np.unique(stored)) > 10
