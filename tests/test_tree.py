@@ -83,6 +83,7 @@ TESTED_IN = {
         "cli/lab/compare studio/evaluations/compare/history studio/evaluations/compare/request"
     ),
     "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
+    "studio/evaluations/folders/test_reading.py": "studio/evaluations/folders/real_folder",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
     "studio/evaluations/anomalies/test_anomalies.py": (
         "studio/evaluations/anomalies/detectors studio/evaluations/anomalies/result"

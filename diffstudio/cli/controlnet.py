@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from diffstudio.cli.arguments import as_number, as_pair, as_path, as_text
 from diffstudio.errors import BadRequest
+from diffstudio.plurals import count_of
 from diffstudio.studio.requests import ControlNetUse
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import ControlTypeName
@@ -110,7 +111,7 @@ def _for_each(name: str, values: Sequence[_Value] | None, count: int) -> Sequenc
     if len(values) == 1:
         return list(values) * count
     raise BadRequest(
-        f"--{name.replace('_', '-')} was given {_times(len(values))} for {count} control images",
+        f"--{name.replace('_', '-')} was given {_times(len(values))} for {count_of(count, 'control image')}",
         remedy="Give it once for all, or once for each",
     )
 

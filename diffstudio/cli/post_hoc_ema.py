@@ -12,6 +12,7 @@ from diffstudio.cli.arguments import as_number, as_path, as_whole_number
 from diffstudio.cli.terminal import printable, progress, stop_signals
 from diffstudio.cli.weights import Add
 from diffstudio.errors import BadRequest
+from diffstudio.plurals import count_of
 
 if TYPE_CHECKING:
     from diffstudio.studio.evaluations.averages import Averages
@@ -124,7 +125,7 @@ def _losses(
     recording.progress("Opening the run", 0, len(lengths))
     for one, loss in held_out_losses(of, lengths, cancelled):
         losses[one] = loss
-        progress(f"measured {len(losses)} of {len(lengths)} lengths")
+        progress(f"measured {len(losses)} of {count_of(len(lengths), 'length')}")
         recording.progress("Measuring the held-out loss", len(losses), len(lengths))
     return losses
 

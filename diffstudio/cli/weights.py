@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.cli.terminal import printable, progress, read_user_settings, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
+from diffstudio.plurals import by_number, count_of
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
@@ -161,7 +162,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
     if not 2 <= len(arguments.checkpoints) <= 3:
         raise BadRequest(
-            f"{len(arguments.checkpoints)} checkpoints were given",
+            f"{count_of(given := len(arguments.checkpoints), 'checkpoint')} {by_number(given, 'was', 'were')} given",
             "a merge takes two or three",
             "Merge two, then merge the result with the next one",
         )

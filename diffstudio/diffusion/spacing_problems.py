@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from diffstudio.errors import BadRequest
+from diffstudio.plurals import count_of
 
 _ANOTHER = "Choose another scheduler"
 
@@ -17,7 +18,7 @@ def check_steps(steps: int) -> None:
 
 def too_many_steps(steps: int, why: str, remedy: str) -> BadRequest:
     """The error for a spacing that does not have enough distinct times."""
-    return BadRequest(f"This model cannot be sampled in {steps} steps with this scheduler", why, remedy)
+    return BadRequest(f"This model cannot be sampled in {count_of(steps, 'step')} with this scheduler", why, remedy)
 
 
 def too_few_times(steps: int) -> BadRequest:

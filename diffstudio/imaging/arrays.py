@@ -26,6 +26,7 @@ from diffstudio.imaging.limits import (
     too_many_bytes,
 )
 from diffstudio.imaging.samples import SamplesProblem, check_complete, check_page, has_alpha, opened_tiff
+from diffstudio.plurals import count_of
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -170,7 +171,7 @@ def read_tiff_channels(file: BinaryIO) -> ChannelArray | None:
         frames = math.prod(side for side, axis in zip(series.shape, axes, strict=True) if axis not in "CYX")
         return ChannelArray(
             _plain(values),
-            ((FIRST_FRAME,) if frames > 1 else ()) + (f"its pages are read as {values.shape[2]} channels",),
+            ((FIRST_FRAME,) if frames > 1 else ()) + (f"its pages are read as {count_of(values.shape[2], 'channel')}",),
         )
 
 

@@ -21,6 +21,7 @@ from diffstudio.imaging.arrays import ChannelArray
 from diffstudio.imaging.decoding import decoded_file
 from diffstudio.imaging.samples import Samples, SamplesProblem
 from diffstudio.imaging.value_range import Depth, Range, SampleType, chosen_range, measure, range_of_file, to_bits
+from diffstudio.plurals import count_of
 
 Levels: TypeAlias = NDArray[Any]  # uint8 or uint16
 
@@ -73,7 +74,7 @@ def load_levels(path: Path, form: PixelForm, *, at_least: int | None = None) -> 
         if isinstance(pixels, ChannelArray):
             values, alpha = _of_array(pixels, form), None
         elif not form.is_image:
-            raise SamplesProblem(f"it is an image, not an array of {form.channels} channels")
+            raise SamplesProblem(f"it is an image, not an array of {count_of(form.channels, 'channel')}")
         elif isinstance(pixels, Samples):
             values, alpha = _of_samples(pixels, decoded.profile, form)
         else:
@@ -126,7 +127,7 @@ def _range_of_channel(depths: Sequence[Depth]) -> Range:
 
 def _of_array(array: ChannelArray, form: PixelForm) -> Levels:
     if array.channels != form.colours or form.alpha:
-        raise SamplesProblem(f"it has {array.channels} channels, not {form.channels}")
+        raise SamplesProblem(f"it has {count_of(array.channels, 'channel')}, not {form.channels}")
     if form.is_image:
         ranges = (chosen_range(measure(array.values, eight_bits(array)), form.ranges),) * array.channels
     else:

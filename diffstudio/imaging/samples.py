@@ -23,6 +23,7 @@ from diffstudio.imaging.limits import (
     too_many_bytes,
 )
 from diffstudio.imaging.value_range import Range, Values, to_bits
+from diffstudio.plurals import count_of
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage
@@ -151,7 +152,7 @@ def has_alpha(page: TiffPage) -> bool:
 
 
 def _unsupported(page: TiffPage) -> str:
-    return f"it has {page.samplesperpixel} channels of {page.dtype}, which is not supported"
+    return f"it has {count_of(page.samplesperpixel, 'channel')} of {page.dtype}, which is not supported"
 
 
 def read_tiff(file: BinaryIO) -> Samples:

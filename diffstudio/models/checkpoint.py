@@ -22,6 +22,7 @@ from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.header import Header
 from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import count_of
 
 # Of checkpoints trained with diffstudio; format 1 has the state-dict keys of version 0.1 (networks.state_dict_keys).
 # Format 3 says what the network predicts, or has an upper level (networks.cascade); other files are still written in
@@ -145,7 +146,7 @@ class Checkpoint:
             return OutputFormat(channels)
         output = OutputFormat.from_json(self.json("pixels"))
         if output.channels != channels:
-            raise ValueError(f"its header says {output.channels} channels, but its network has {channels}")
+            raise ValueError(f"its header says {count_of(output.channels, 'channel')}, but its network has {channels}")
         return output
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUnknown
+from diffstudio.plurals import by_number, count_of
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +154,8 @@ def _loaded(path: Path, kind: Any, device: torch.device, config: Any = None) -> 
     if missing:
         raise CheckpointDamaged(
             f"The feature network in {path.name} is incomplete",
-            f"{len(missing):,} tensors are missing or have other shapes, as {missing[0]}",
+            f"{count_of(len(missing), 'tensor')} "
+            f"{by_number(len(missing), 'is missing or has another shape', 'are missing or have other shapes')}, as {missing[0]}",
         )
     return model.to(device).eval().requires_grad_(False)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import BadRequest
+from diffstudio.plurals import count_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ class OutputFormat:
 
     def __post_init__(self) -> None:
         if not 1 <= self.channels <= MOST_CHANNELS or (self.alpha and self.channels not in (2, 4)):
-            raise ValueError(f"{self.channels} channels")
+            raise ValueError(count_of(self.channels, "channel"))
         if self.limits and len(self.limits) != self.channels:
             raise ValueError(f"limits of {len(self.limits)} channels for {self.channels}")
         if any(not (math.isfinite(low) and math.isfinite(high) and low < high) for low, high in self.limits):
@@ -125,6 +126,6 @@ CANNOT_START_FROM_AN_IMAGE = "This checkpoint cannot start from an image"
 def img2img_unsupported(output: OutputFormat) -> BadRequest:
     return BadRequest(
         "This image cannot be converted to the channels of the checkpoint",
-        f"it generates arrays of {output.channels} channels, and this is an RGB image",
+        f"it generates arrays of {count_of(output.channels, 'channel')}, and this is an RGB image",
         "Choose a file with these channels, or another checkpoint",
     )

@@ -30,6 +30,7 @@ from diffstudio.models.memory import devices, limits
 from diffstudio.models.model import Model
 from diffstudio.models.tiling import Tile, each_tile, finish
 from diffstudio.models.upper_level import UpperLevel
+from diffstudio.plurals import count_of
 
 _SLOPE = 0.2  # of the leaky ReLUs in ESRGAN
 _RESIDUAL = 0.2  # the residual scaling of ESRGAN
@@ -310,7 +311,7 @@ def _dense(weights: Mapping[str, Tensor]) -> DenseNetwork:
     ups = sum(re.fullmatch(r"conv_up\d\.weight", key) is not None for key in weights)
     unshuffle = round((channels / 3) ** 0.5)
     if 3 * unshuffle**2 != channels:
-        raise RuntimeError(f"its first convolution takes {channels} channels")
+        raise RuntimeError(f"its first convolution takes {count_of(channels, 'channel')}")
     return DenseNetwork(width, weights["body.0.rdb1.conv1.weight"].shape[0], depth, ups, unshuffle)
 
 

@@ -12,6 +12,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, recommended_settings
 from diffstudio.models.fitted_steps.ladders import Ladder
 from diffstudio.models.fitted_steps.stored import fitted_steps
+from diffstudio.plurals import by_number
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, SpacingName
 
@@ -58,7 +59,8 @@ def missing_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
     counts = fitted.step_counts(request.sampler)
     if counts:
         known = ", ".join(map(str, counts))
-        return f"No {request.steps} steps are fitted to {checkpoint.name} with {sampler}, only {known}: {instead}."
+        steps = by_number(request.steps, "single step is", f"{request.steps} steps are")
+        return f"No {steps} fitted to {checkpoint.name} with {sampler}, only {known}: {instead}."
     return f"No steps are fitted to {checkpoint.name} with {sampler}: {instead}. {HOW_TO_FIT}."
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from diffstudio.imaging.levels import PixelForm
 from diffstudio.models.output_format import OutputFormat
-from diffstudio.training.data.folder_report import count_of
+from diffstudio.plurals import count_of
 
 Matrix = tuple[tuple[float, ...], ...]
 

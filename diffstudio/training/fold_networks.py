@@ -15,8 +15,8 @@ from statistics import fmean
 import torch
 
 from diffstudio.errors import Diverged, RunProblem
+from diffstudio.plurals import count_of
 from diffstudio.training.data.batches import Batches
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.evidence.cross_validation import has_passed_minimum, next_measurement, pooled
 from diffstudio.training.run.checkpoints.checkpointing import write_state
 from diffstudio.training.run.clock import RunClock

@@ -16,7 +16,8 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, by_number, count_of
+from diffstudio.plurals import by_number, count_of
+from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out, count_leaks
 from diffstudio.training.data.usable_images import is_usable
@@ -281,10 +282,10 @@ def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -
     if accelerator and count >= _MEDIUM_FROM_IMAGES:
         return "medium", f"Chosen because there are {count:,} images and an accelerator"
     if not accelerator and minutes is not None and minutes < _TINY_BELOW_MINUTES:
-        plural = "" if minutes == 1 else "s"
         return (
             "tiny",
-            f"Chosen because a small network learns most in {minutes:g} minute{plural} without an accelerator",
+            f"Chosen because a small network learns most in {minutes:g} "
+            f"{by_number(minutes, 'minute', 'minutes')} without an accelerator",
         )
     device = "an accelerator" if accelerator else "no accelerator"
     return "small", f"Chosen because there are {count:,} images and {device}"

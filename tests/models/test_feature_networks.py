@@ -104,7 +104,7 @@ def test_other_networks_and_damaged_ones_are_named(folders: Path, tmp_path: Path
     tensors.pop("layernorm.weight")
     safetensors.torch.save_file(tensors, other / "model.safetensors", {"format": "pt"})
     (other / "config.json").write_bytes((folders / "dino" / "dinov2-small" / "config.json").read_bytes())
-    with pytest.raises(CheckpointDamaged, match=r"1 tensors are missing or have other shapes, as layernorm\.weight"):
+    with pytest.raises(CheckpointDamaged, match=r"1 tensor is missing or has another shape, as layernorm\.weight"):
         open_network(other, CPU)
     config = json.loads((folders / "clip-small" / "config.json").read_text()) | {"projection_dim": 12}
     (other / "config.json").write_text(json.dumps(config))

@@ -471,6 +471,17 @@ def test_pruning_to_a_higher_precision_says_that_the_file_is_larger(tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "Replaced 1 tensor by its EMA copy."), (2, "Replaced 2 tensors by their EMA copies.")]
+)
+def test_the_replaced_tensors_are_counted(tmp_path: Path, count: int, said: str) -> None:
+    names = [f"model.diffusion_model.out.{number}.weight" for number in range(count)]
+    copies = {"model_ema." + name.removeprefix("model.").replace(".", ""): torch.ones(64) for name in names}
+    safetensors.torch.save_file({name: torch.zeros(64) for name in names} | copies, tmp_path / "one.safetensors")
+    one = record(tmp_path / "one.safetensors", "sd1")
+    assert made(prune(one, tmp_path / "pruned.safetensors", ema=True)).notes[0].startswith(said)
+
+
 def _difference(checkpoint: Checkpoint, result: ToolResult) -> str:
     return f"{result.size_bytes - checkpoint.size_bytes:,} bytes"
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.features.feature_network import FeatureNetwork
+from diffstudio.plurals import by_number, count_of
 
 WIDTH = 64  # features of an image
 LARGEST_SIDE = 32  # px, to which larger images are resized
@@ -62,7 +63,10 @@ def folder_network(
     BadRequest for fewer than two images.
     """
     if count < 2:
-        raise BadRequest("A network for comparing images cannot be trained", f"there are {count} training images")
+        raise BadRequest(
+            "A network for comparing images cannot be trained",
+            f"there {by_number(count, 'is', 'are')} {count_of(count, 'training image')}",
+        )
     sizes = np.bincount(labels) if len(labels) else np.zeros(0, int)
     classes = len(sizes) if len(sizes) > 1 and sizes.min() >= FEWEST_OF_A_CLASS else 0
     first = batch(np.arange(1))

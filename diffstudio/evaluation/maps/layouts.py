@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.features.feature_arrays import Features
 from diffstudio.evaluation.maps.principal import Components, principal_components
+from diffstudio.plurals import count_of
 
 FEWEST = 5  # images that UMAP and PaCMAP need
 _COMPONENTS = 50  # principal components that they start from
@@ -61,7 +62,9 @@ def neighbour_layout(name: LayoutName, features: ArrayLike, seed: int) -> Layout
     number = len(whole.coordinates)
     if number < FEWEST:
         raise BadRequest(
-            f"{TITLES[name]} cannot lay out {number:,} images", f"it needs at least {FEWEST}", "Use PCA, or add images"
+            f"{TITLES[name]} cannot lay out {count_of(number, 'image')}",
+            f"it needs at least {FEWEST}",
+            "Use PCA, or add images",
         )
     if not whole.shares[0]:
         raise BadRequest(f"{TITLES[name]} cannot lay out these images", "all of them have the same features")

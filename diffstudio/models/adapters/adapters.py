@@ -33,6 +33,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.models.files.header import Header
 from diffstudio.models.state_dicts.prefixes import NETWORK
+from diffstudio.plurals import by_number, count_of
 
 # Share of an adapter's layers with a wrong shape; above it the adapter is for another architecture.
 _MAX_MISMATCHED = 0.1
@@ -324,21 +325,24 @@ def _note(
         return f"{use.name} is all zeros and has no effect: its training failed, or it was saved incorrectly."
     if matched == 0:
         why = (
-            "its layers have other shapes"
+            by_number(file.layers, "its layer has another shape", "its layers have other shapes")
             if mismatched
-            else f"none of its {file.layers} layers exists in this checkpoint"
+            else by_number(file.layers, "its only layer does not exist", f"none of its {file.layers} layers exists")
+            + " in this checkpoint"
         )
         return f"{use.name} does not fit this checkpoint and has no effect: {why}.{made_for}"
     notes = []
     if matched < file.layers:
         notes.append(
-            f"{use.name} fits only partly: {matched} of its {file.layers} layers exist in this checkpoint.{made_for}"
+            f"{use.name} fits only partly: {matched} of its {count_of(file.layers, 'layer')} "
+            f"{by_number(matched, 'exists', 'exist')} in this checkpoint.{made_for}"
         )
         reasons = sorted(set(file.not_read.values()))
         notes.append(f"Not applied: {_named(left_out)}{f' ({reasons[0]})' if reasons else ''}.")
     if unpackable:
         notes.append(
-            f"{use.name} needs unpacked weights, and this checkpoint's are packed: {unpackable} layers are skipped."
+            f"{use.name} needs unpacked weights, and this checkpoint's are packed: "
+            f"{count_of(unpackable, 'layer')} {by_number(unpackable, 'is', 'are')} skipped."
         )
     if file.unknown:
         notes.append(f"{use.name} has tensors that no LoRA uses: {_named(file.unknown)}.")

@@ -26,6 +26,7 @@ from diffstudio.models.detection.types import (
     TensorNames,
 )
 from diffstudio.models.state_dicts.prefixes import LONE_CLIP_PREFIXES, LONE_VAE_PREFIXES, ORIGINAL_NETWORK
+from diffstudio.plurals import count_of
 
 
 def detect(shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
@@ -188,8 +189,8 @@ def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
             Role.VAE,
             family,
             layout=layout,
-            edition=f"{inner[1]} channels",
-            reason=f"A VAE with {inner[1]} latent channels, like that of {whose}.",
+            edition=count_of(inner[1], "channel"),
+            reason=f"A VAE with {count_of(inner[1], 'latent channel')}, like that of {whose}.",
             supported=inner[1] in (4, 16),
         )
     return _tiny_vae(names)
@@ -205,7 +206,7 @@ _TINY_WIDTH = 64
 
 def tiny_vae_edition(channels: int) -> str:
     """The edition of a TAESD with a decoder for latents of so many channels."""
-    return f"TAESD, {channels} channels"
+    return f"TAESD, {count_of(channels, 'channel')}"
 
 
 def _tiny_vae(names: TensorNames) -> Detection | None:

@@ -14,6 +14,7 @@ from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.known_tensors import known_from, unknown_in_network, unused_beside_network
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, TensorNames
 from diffstudio.models.state_dicts.prefixes import NETWORK_PREFIXES, ORIGINAL_NETWORK, TEXT_ENCODER_ROOTS, VAE_PREFIXES
+from diffstudio.plurals import count_of
 
 
 def detect_checkpoint(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
@@ -105,7 +106,7 @@ def _unet(
     if family == "sd2" and micro:
         return replace(found, family="unknown", reason=f"{why} and image conditioning (Stable unCLIP)")
     if channels not in (4, 9):
-        extra = _EXTRA_INPUTS.get(channels, f"{channels} channels")
+        extra = _EXTRA_INPUTS.get(channels, count_of(channels, "channel"))
         return replace(
             found, family="unknown", reason=f"{why}, like {FAMILIES[family].title}, with {extra} as extra input"
         )

@@ -9,6 +9,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.files.file_access import first_line
 from diffstudio.models.memory import garbage
 from diffstudio.models.memory.limits import dtype_name
+from diffstudio.plurals import count_of
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -31,7 +32,9 @@ def device_title(device: torch.device) -> str:
     """What to call a device: the name of an NVIDIA or AMD GPU, otherwise its kind."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple GPU (MPS)"}.get(device.type, str(device))
+    return {"cpu": f"CPU, {count_of(torch.get_num_threads(), 'thread')}", "mps": "Apple GPU (MPS)"}.get(
+        device.type, str(device)
+    )
 
 
 def choose_dtype(device: torch.device, parameters: int) -> torch.dtype:

@@ -32,6 +32,7 @@ from diffstudio.models.tools.convert import PrecisionCaster, check_precision, ma
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, ToolResult, checked_file
 from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
 from diffstudio.networks.state_dict_keys import with_current_keys
+from diffstudio.plurals import by_number, count_of
 
 FORMAT = 1  # of diffstudio.merge
 _HASHED = 0.2  # roughly, of the whole time
@@ -99,7 +100,9 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
     needed = 3 if method is Method.ADD_DIFFERENCE else 2
     if len(inputs) != needed:
         raise BadRequest(
-            f"{len(inputs)} checkpoints were given", f"{method} takes {needed}", f"Name {needed} checkpoints"
+            f"{count_of(len(inputs), 'checkpoint')} {by_number(len(inputs), 'was', 'were')} given",
+            f"{method} takes {needed}",
+            f"Name {needed} checkpoints",
         )
     first = inputs[0]
     for checkpoint in inputs:

@@ -11,6 +11,7 @@ from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.state_dicts.prefixes import EMA_PREFIX, unused_for_inference
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file
+from diffstudio.plurals import by_number, count_of
 
 _PRUNED = (Role.CHECKPOINT, Role.NETWORK, Role.VAE, Role.CONTROLNET, Role.TEXT_ENCODER)
 
@@ -85,11 +86,15 @@ def prune(
 
 
 def _notes(checkpoint: Checkpoint, size: int, dropped: Mapping[str, int], copies: int) -> tuple[str, ...]:
-    swapped = f"Replaced {copies:,} tensors by their EMA copies. " if copies else ""
+    swapped = (
+        f"Replaced {count_of(copies, 'tensor')} by {by_number(copies, 'its EMA copy', 'their EMA copies')}. "
+        if copies
+        else ""
+    )
     what = f"Left out: {'; '.join(f'{what} ({_size(count)})' for what, count in dropped.items())}. " if dropped else ""
     saved = checkpoint.size_bytes - size  # less than 0 where another precision outweighs what was left out
     return (f"{swapped}{what}The file is {_size(abs(saved))} {'smaller' if saved >= 0 else 'larger'}.",)
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 50_000 else f"{count:,} bytes"
+    return f"{count / 1e6:,.1f} MB" if count >= 50_000 else count_of(count, "byte")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.feature_networks import KINDS, find_network, open_network
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
@@ -40,7 +41,7 @@ def feature_network(
         return _trained(real, device, report, check)
     if channels not in _COLOUR_CHANNELS:
         raise BadRequest(
-            f"Images of {channels} channels cannot be compared with {name}",
+            f"Images of {count_of(channels, 'channel')} cannot be compared with {name}",
             "it is a network for colour images",
             f"Choose the features {FOLDER!r}",
         )

@@ -63,7 +63,7 @@ def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolde
     if known != now and (run is None or run.recipe_file.is_file()):
         raise BadRequest(
             f"The folder {out} holds another {what}",
-            f"it trains on {known['folder']}, {known['minutes']} minutes for each model",
+            f"it trains on {known['folder']}, {known['minutes']} min for each model",
             OTHER_FOLDER,
         )
     if known != now or not path.is_file():

@@ -12,8 +12,8 @@ from diffstudio.evaluation.birthday import Birthday
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.modes import Classes
 from diffstudio.evaluation.report import Row
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.results.text import aligned, number
-from diffstudio.training.data.folder_report import by_number
 
 FORMAT = 1
 _COLUMNS = {
@@ -134,7 +134,7 @@ class Evaluation:
 
 def counts_line(folder: str, training: int, held_out: int) -> str:
     """The numbers of training and held-out images of a folder."""
-    return f"{folder}: {training:,} training images, {held_out:,} held-out images"
+    return f"{folder}: {count_of(training, 'training image')}, {count_of(held_out, 'held-out image')}"
 
 
 def _as_json(figures: Mapping[str, Interval]) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _duplicates(name: str, found: Birthday | None) -> list[str]:
     among = f"among {found.images:,} images{of_name}"
     if not found.pairs:
         return [f"no duplicates {among}: effectively more than {found.support.low:,.0f} different images"]
-    pairs = "1 pair of duplicates" if found.pairs == 1 else f"{found.pairs:,} pairs of duplicates"
+    pairs = f"{count_of(found.pairs, 'pair')} of duplicates"
     return [f"{pairs} {among}: a batch of {found.batch:,.0f} has one with a probability of 50 %"]
 
 

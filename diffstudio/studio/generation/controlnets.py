@@ -17,6 +17,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import autov2, sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
+from diffstudio.plurals import count_of
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import CONTROL_TYPES, ControlTypeName
@@ -80,7 +81,7 @@ def _check_control_type(use: ControlNetUse, network: Checkpoint) -> None:
     if chosen not in types:
         raise BadRequest(
             f"{network.name} does not have the control type {chosen}",
-            f"it was trained on {len(types)} types of control image",
+            f"it was trained on {count_of(len(types), 'type')} of control image",
             f"Choose one of {', '.join(types)}; tile and repaint need the ProMax edition",
         )
 

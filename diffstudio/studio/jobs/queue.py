@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from diffstudio.atomic import make_database_private
 from diffstudio.errors import StorageProblem
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_records import (
     REMOVED,
@@ -90,7 +91,7 @@ class Queue:
         database = self._open()
         (count,) = database.execute("SELECT COUNT(*) FROM jobs").fetchone()
         self.damage = (
-            f"The queue was damaged: {count:,} waiting jobs could be read and are kept. "
+            f"The queue was damaged: {count_of(count, 'waiting job')} could be read and {by_number(count, 'is', 'are')} kept. "
             f"The damaged file is {damaged.name}"
         )
         return database

@@ -15,6 +15,7 @@ from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
+from diffstudio.plurals import count_of
 from diffstudio.studio.metadata.gaps import fields_not_held
 from diffstudio.studio.metadata.readers import a1111_text
 from diffstudio.studio.metadata.readers.a1111_text import CADS
@@ -183,9 +184,9 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     not_held = fields_not_held(held.keys() - (set() if named_size else {"width", "height"}), sized)
     shown = [phrase for name, value in found.others.items() if (phrase := _other_setting(name, value))]
     if len(shown) > _MOST_SHOWN:
-        shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]
+        shown[_MOST_SHOWN:] = [count_of(len(shown) - _MOST_SHOWN, "more setting")]
     if len(skipped) > _MOST_PHRASES:
-        skipped[_MOST_PHRASES:] = [f"{len(skipped) - _MOST_PHRASES} other things"]
+        skipped[_MOST_PHRASES:] = [count_of(len(skipped) - _MOST_PHRASES, "other thing")]
     return ImportedSettings(request, found.source, tuple(map(_phrase, skipped + shown)), not_held)
 
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.runs.process import LOCK, Launch, is_locked, is_running
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import (
     RunComparing,
     RunCrossValidated,

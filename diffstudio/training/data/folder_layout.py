@@ -20,10 +20,11 @@ from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem
 from diffstudio.imaging.formats import IMAGE_SUFFIXES, format_of, is_raw, read_head, why_not_read
 from diffstudio.imaging.levels import is_grey
 from diffstudio.imaging.reader import load_image
+from diffstudio.plurals import count_of
 from diffstudio.training.data.captions.caption_files import CAPTION_SUFFIXES, same_name
 from diffstudio.training.data.captions.caption_tables import is_metadata
 from diffstudio.training.data.captions.mask_names import MASK_NAME, masks_of, name_stem, plain_stem
-from diffstudio.training.data.folder_report import Skipped, count_of, nothing_to_train_on
+from diffstudio.training.data.folder_report import Skipped, nothing_to_train_on
 
 _JUNK = frozenset({
     "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot", "~snapshot", "$recycle.bin",

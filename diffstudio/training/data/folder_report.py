@@ -11,6 +11,7 @@ from typing import Any
 
 from diffstudio.errors import listed
 from diffstudio.imaging.value_range import Range, SampleType
+from diffstudio.plurals import count_of
 
 MAX_EXAMPLES = 5  # of the files that share a reason, in text
 MAX_FINDINGS = 40  # reasons, in text: damaged files may each have their own
@@ -312,12 +313,3 @@ def other_files_sentence(others: Mapping[str, int]) -> str:
 
 def nothing_to_train_on(folder: Path) -> str:
     return f"There is nothing to train on in {folder}"
-
-
-def count_of(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def by_number(number: int, one: str, several: str) -> str:
-    """The words for one thing or for several: `is` or `are`."""
-    return one if number == 1 else several

@@ -24,6 +24,7 @@ from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem, 
 from diffstudio.imaging.levels import is_grey, ranges_of_channels
 from diffstudio.imaging.reader import load_image
 from diffstudio.imaging.value_range import Depth, Range, ranges_of_folder
+from diffstudio.plurals import count_of
 from diffstudio.training.data.captions.caption_files import read_caption
 from diffstudio.training.data.captions.caption_tables import Metadata, read_metadata
 from diffstudio.training.data.folder_classes import Layout, folders_of, layout_of
@@ -37,7 +38,6 @@ from diffstudio.training.data.folder_report import (
     InspectionProgress,
     RangeInFolder,
     Skipped,
-    count_of,
     nothing_to_train_on,
 )
 from diffstudio.training.data.inspection_cache import Found, InspectionCache

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diffstudio.errors import listed
-from diffstudio.training.data.folder_report import FolderReport, ImageRecord, count_of
+from diffstudio.plurals import count_of
+from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.preprocess import PAD, Size, bucket_sizes, share_kept, size_for
 from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.recipe.data_recipe import MasksName, RangesRecipe

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.training.data.folder_report import count_of
+from diffstudio.plurals import count_of
 from diffstudio.training.data.near_duplicates import thumbnails
 
 FEWEST_FRAMES = 4

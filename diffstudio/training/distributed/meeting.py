@@ -20,6 +20,7 @@ import torch
 
 from diffstudio import __version__
 from diffstudio.errors import BadRequest, RunProblem
+from diffstudio.plurals import by_number, count_of
 from diffstudio.training.distributed.cluster import (
     ALL_DEVICES,
     LOCAL,
@@ -276,8 +277,9 @@ def use_device(device: torch.device, place: Place) -> None:
     if device.type == "cuda":
         if place.processes > torch.cuda.device_count():
             raise BadRequest(
-                f"{place.processes} processes are too many for this machine",
-                f"it has {torch.cuda.device_count()} GPUs, and each process needs one",
+                f"{count_of(place.processes, 'process', 'processes')} "
+                f"{by_number(place.processes, 'is', 'are')} too many for this machine",
+                f"it has {count_of(torch.cuda.device_count(), 'GPU')}, and each process needs one",
                 "Use fewer processes",
             )
         torch.cuda.set_device(place.index)

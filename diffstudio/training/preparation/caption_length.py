@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.plurals import count_of
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import MAX_TEXT_TOKENS, count_of
+from diffstudio.training.data.folder_report import MAX_TEXT_TOKENS
 from diffstudio.training.recipe import Recipe
 
 _MULTIPLE = 8

@@ -21,9 +21,9 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import StorageProblem
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.plurals import count_of
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName

@@ -18,8 +18,8 @@ import numpy as np
 from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import FolderProblem, RunProblem, UnexpectedValue, newer_format, why_unreadable
+from diffstudio.plurals import count_of
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 
 FORMAT = 1

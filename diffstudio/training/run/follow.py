@@ -21,6 +21,7 @@ from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.plurals import count_of
 from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
@@ -46,7 +47,7 @@ def lead(context: RunContext, team: Team) -> None:
     recipe, trainer = context.recipe, context.trainer
     if recipe.run.batch < team.world:
         raise RunProblem(
-            f"A batch of {recipe.run.batch} images cannot be divided among {team.world} processes",
+            f"A batch of {count_of(recipe.run.batch, 'image')} cannot be divided among {team.world} processes",
             remedy="Use fewer processes, or a larger batch in the recipe",
         )
     shard = is_large(trainer)

@@ -20,10 +20,11 @@ from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import count_of
 from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.folder_report import FolderReport, Skipped, count_of
+from diffstudio.training.data.folder_report import FolderReport, Skipped
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import FEWEST_IN_FOLD
 from diffstudio.training.few_steps import for_run

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, Diverged, Interrupted
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import by_number
 from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.distributed.team import Kind, Order
 from diffstudio.training.power_ema import forget_after
@@ -216,7 +217,8 @@ class Training:
             self.clock.begin_decay(optimiser.decay_share)
             self._trainer.ends_after, self._trainer.progress = self.clock.ends_after, self._progress()
             minutes = (
-                f"{self.clock.seconds / 60:.{1 if self.clock.seconds >= 60 else 2}f} of {recipe.minutes:g} minutes"
+                f"{self.clock.seconds / 60:.{1 if self.clock.seconds >= 60 else 2}f} of {recipe.minutes:g} "
+                f"{by_number(recipe.minutes, 'minute', 'minutes')}"
             )
             return RunEarlyDecay(step, best, f"Shortened to {minutes}, and the learning rate falls until then: {why}.")
         if recipe.patience < 0 and falls:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
-from diffstudio.training.data.folder_report import by_number
+from diffstudio.plurals import by_number, count_of
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, is_copying
 from diffstudio.training.evidence.cross_validation import CrossValidation
@@ -90,7 +90,8 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
         return _by_cross_validation(evidence, evidence.cross)
     if _different(evidence) < FEWEST_IMAGES:
         return Outcome.TOO_LITTLE, (
-            f"There are only {_different(evidence)} different images: too few for a held-out set, so nothing says "
+            f"There {by_number(_different(evidence), 'is', 'are')} only {count_of(_different(evidence), 'different image')}: "
+            f"too few for a held-out set, so nothing says "
             "whether the model can generate new ones. Add images."
         )
     if evidence.held_out < FEWEST_HELD_OUT:
@@ -111,7 +112,7 @@ def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Ou
     if evidence.step < best:
         return (
             Outcome.LEARNING,
-            f"It is learning: cross-validation chose {best:,} steps, and this is step {evidence.step:,}.",
+            f"It is learning: cross-validation chose {count_of(best, 'step')}, and this is step {evidence.step:,}.",
         )
     if evidence.step > best:
         return Outcome.READY, (
@@ -123,7 +124,7 @@ def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Ou
             "A longer run will improve it."
         )
     return Outcome.READY, (
-        f"Ready: trained on all {evidence.images:,} images for the {best:,} steps at which the cross-validated loss was "
+        f"Ready: trained on all {evidence.images:,} images for the {count_of(best, 'step')} at which the cross-validated loss was "
         "lowest. More steps do not help."
     )
 
@@ -251,9 +252,9 @@ def why_it_ends_early(kind: str, losses: tuple[tuple[int, float], ...], best: in
     """A clause for a run that is shortened after `since` measurements, as `measurements_since_best` counts them, without a
     better one than that of step `best`.
     """
-    lower = f"no lower in the {since:,} measurements since"
+    lower = f"no lower in the {count_of(since, 'measurement')} since"
     if kind == "gan":
-        lower = f"its running median no lower in the last {since:,} measurements"
+        lower = f"its running median no lower in the last {count_of(since, 'measurement')}"
     return (
         f"{held_out_measure(kind)} was lowest at step {best:,} ({dict(losses)[best]:.4f}) and {lower} "
         f"(now {losses[-1][1]:.4f})"

@@ -9,6 +9,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.plurals import count_of
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 from diffstudio.studio.metadata import metadata
@@ -166,7 +167,7 @@ class Details(QFrame):
         self.not_imported.hide()
         if image is None:
             self.placeholder.setText(
-                "Select an image to see its settings." if chosen == 0 else f"{chosen:,} images selected."
+                "Select an image to see its settings." if chosen == 0 else f"{count_of(chosen, 'image')} selected."
             )
         elif request is None:
             self.placeholder.setText(

@@ -12,6 +12,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.fitted_steps.ladders import NONE
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import count_of
 from diffstudio.studio.curves.saved import NamedCurve, saved_curves
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.generation.init_image import fit_of
@@ -202,7 +203,7 @@ def memory_plan(forecast: MemoryForecast) -> str:
 
 
 def image_count(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
+    return count_of(count, "image")
 
 
 def title_of(request: PictureRequest) -> str:

@@ -16,6 +16,7 @@ from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.models.recommended import min_timestep_of
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import count_of
 from diffstudio.studio.number_text import formatted
 from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.widgets.formatting import human_bytes, human_count
@@ -99,7 +100,7 @@ def conditioning_text(checkpoint: Checkpoint) -> str:
         case Conditioning.TEXT:
             return "Text"
         case Conditioning.CLASS:
-            return f"One of {len(checkpoint.classes)} classes: {listed(checkpoint.classes, 40)}"
+            return f"One of {count_of(len(checkpoint.classes), 'class', 'classes')}: {listed(checkpoint.classes, 40)}"
         case _:
             return "Unconditional: it generates images like its training images" if checkpoint.can_generate else ""
 

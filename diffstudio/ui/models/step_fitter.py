@@ -13,6 +13,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.models.recommended import recommended_for
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.fitted_steps.request import CALLS, FITTABLE
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary, LabJobs
@@ -179,7 +180,11 @@ def _kept_text(name: str, searched: int, less: Sequence[float]) -> str:
     """
     if not less:
         return f"No fitted steps are kept with {name}: other schedulers are as close to converged images."
-    which = "" if len(less) == searched else f" for {len(less):,} of {searched:,} choices of sampler and network calls"
+    which = (
+        ""
+        if len(less) == searched
+        else f" for {len(less):,} of {count_of(searched, 'choice')} of sampler and network calls"
+    )
     low, high = (f"{100 * share:.0f} %" for share in (min(less), max(less)))
     by = low if low == high else f"{low} to {high}"
     return (
@@ -198,7 +203,7 @@ def _known_text(checkpoint: Checkpoint) -> str:
     """What is fitted already."""
     fitted = fitted_steps(checkpoint)
     parts = [
-        f"{_NAMES[name]} ({', '.join(map(str, counts))} steps)"
+        f"{_NAMES[name]} ({', '.join(map(str, counts))} {by_number(counts[-1], 'step', 'steps')})"
         for name in FITTABLE
         if (counts := fitted.step_counts(name))
     ]

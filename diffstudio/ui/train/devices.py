@@ -9,6 +9,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.jobs.device_guess import gpu_count, seems_accelerated
 from diffstudio.training.distributed.cluster import ALL_DEVICES, Cluster, join_command
 from diffstudio.ui.train.form_parts import without_padding
@@ -39,7 +40,7 @@ class DevicesForm(QWidget):
         self.devices = LabelledComboBox(
             "Devices",
             device_choices(),
-            f"Devices of this machine: one process per GPU, or the CPU with its {os.cpu_count() or 1} threads",
+            f"Devices of this machine: one process per GPU, or the CPU with its {count_of(os.cpu_count() or 1, 'thread')}",
         )
         self.machines = LabelledComboBox(
             "Machines",

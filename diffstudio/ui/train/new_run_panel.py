@@ -12,8 +12,9 @@ from PySide6.QtGui import QImage, QShowEvent
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.plurals import by_number
 from diffstudio.studio.runs.runs import LONGEST_NAME
-from diffstudio.training.data.folder_report import FolderReport, by_number
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.usable_images import is_usable, no_usable_images, usable_images
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, size_problem
 from diffstudio.training.recipe import Recipe

@@ -66,5 +66,5 @@ def test_small_classes_are_learnt_without_labels() -> None:
 
 
 def test_one_image_is_too_few() -> None:
-    with pytest.raises(BadRequest, match="there are 1 training images"):
+    with pytest.raises(BadRequest, match="there is 1 training image"):
         folder_network(lambda indices: torch.zeros(1, 3, 8, 8), 1)

@@ -24,6 +24,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.anomalies.choice import (
     Compared,
     check_detector,
@@ -56,7 +57,6 @@ from diffstudio.studio.evaluations.subjects import (
     was_chosen_by_held_out,
 )
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.setup import left_out
 

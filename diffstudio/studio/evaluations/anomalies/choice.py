@@ -15,6 +15,7 @@ from diffstudio.evaluation.anomalies.calibration import auroc_interval, combined
 from diffstudio.evaluation.anomalies.defects import KINDS, defects
 from diffstudio.evaluation.anomalies.pixel_regression import PixelRegression, highest
 from diffstudio.evaluation.interval import Interval, share_interval
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, Maps, OnImages, Scores
 from diffstudio.studio.evaluations.anomalies.request import AUTO
 from diffstudio.studio.evaluations.anomalies.result import (
@@ -25,7 +26,6 @@ from diffstudio.studio.evaluations.anomalies.result import (
     DetectorResult,
     ScoredImage,
 )
-from diffstudio.training.data.folder_report import by_number
 
 MOST_DEFECTS = 100
 _PIXELS_OF = 40  # images for the AUROC of pixels

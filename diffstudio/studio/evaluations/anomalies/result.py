@@ -10,9 +10,9 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import with_interval
-from diffstudio.training.data.folder_report import by_number
 
 FORMAT = 1
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"

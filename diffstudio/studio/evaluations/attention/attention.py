@@ -29,6 +29,7 @@ from diffstudio.models.model import IN_A_PIPELINE, EncodedPrompt, Model
 from diffstudio.models.recommended import sampling_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.attention.prompts import MaskedPrompt, PromptWords, check_prompt, words_of
 from diffstudio.studio.evaluations.attention.request import AUTO, AttentionRequest
 from diffstudio.studio.evaluations.attention.result import AttentionResult, FollowedWord
@@ -233,7 +234,9 @@ class _Following:
             )
         left = len(self.words.words) - self.request.tested
         if self.request.tested and left > 0:
-            notes.append(f"{left:,} more words were not masked: choose a larger number to test them.")
+            notes.append(
+                f"{count_of(left, 'more word')} {by_number(left, 'was', 'were')} not masked: choose a larger number to test them."
+            )
         if recording.other_grids:
             notes.append(
                 f"No maps were read from {', '.join(sorted(recording.other_grids))}: their tokens form no grid."

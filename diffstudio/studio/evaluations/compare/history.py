@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.plots.figure import thinned
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import (
     RunEarlyDecay,
     RunEarlyStop,

@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 
 from diffstudio.atomic import write_text
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.compare.figures import plots_of
 from diffstudio.studio.evaluations.compare.result import HOW_TO_READ, MEASURES, OTHERS, PAGE, Comparison, Entry, cell
 from diffstudio.studio.evaluations.compare.verdict import evidence_of
 from diffstudio.studio.evaluations.plots.files import svg
 from diffstudio.studio.evaluations.results.text import number
-from diffstudio.training.data.folder_report import by_number
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--raised:#f6f7f9;--line:#dfe3ea;--text:#20242c;--dim:#5f6877;
@@ -59,7 +59,8 @@ def page(found: Comparison, out: Path) -> str:
 def _head(found: Comparison, name: str) -> Iterator[str]:
     yield f"<h1>{name}: models compared</h1>"
     yield (
-        f'<p class="dim">{found.training_images:,} training images, {found.held_out_images:,} held-out images of '
+        f'<p class="dim">{count_of(found.training_images, "training image")}, '
+        f"{count_of(found.held_out_images, 'held-out image')} of "
         f"{escape(found.folder)}. {escape(found.total)} Features: {escape(found.features)}, {escape(found.resizing)}.</p>"
     )
     yield (

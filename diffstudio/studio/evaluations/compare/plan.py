@@ -11,10 +11,11 @@ from diffstudio.atomic import make_folder
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.report import FEWEST
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
 from diffstudio.studio.evaluations.job_runs import State, check_plan, state_of
 from diffstudio.training.data.dataset import MIN_SIZE
-from diffstudio.training.data.folder_report import FolderReport, count_of
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.pixel_choice import BUCKET, CROP
 from diffstudio.training.data.split import count_held_out
 from diffstudio.training.recipe import DataRecipe, Recipe

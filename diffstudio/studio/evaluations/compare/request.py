@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffstudio.errors import BadRequest, must_be_between
 from diffstudio.evaluation.report import FEWEST
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.request import AUTO, MOST_IMAGES
 
 DIFFUSION = "diffusion"
@@ -44,7 +45,9 @@ class CompareRequest:
         if twice := next((name for name in self.models if self.models.count(name) > 1), None):
             raise BadRequest(f"The model {twice} was named twice", remedy="Name each model once")
         if self.count is not None and not FEWEST <= self.count <= MOST_IMAGES:
-            raise BadRequest(f"{self.count:,} images of each model", must_be_between(FEWEST, f"{MOST_IMAGES:,}"))
+            raise BadRequest(
+                f"{count_of(self.count, 'image')} of each model", must_be_between(FEWEST, f"{MOST_IMAGES:,}")
+            )
         if not 0 <= self.seed <= 2**63 - 1 - MOST_IMAGES:
             raise BadRequest(f"The seed of the images is {self.seed}", must_be_between(0, 2**63 - 1 - MOST_IMAGES))
 

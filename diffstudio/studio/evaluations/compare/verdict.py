@@ -9,6 +9,7 @@ from math import isinf
 
 from diffstudio.errors import listed
 from diffstudio.evaluation.interval import Interval
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict, cell, over_seeds
 
 GOOD, FAIR, POOR, UNKNOWN = "good", "fair", "poor", "unknown"
@@ -47,7 +48,7 @@ def _findings(entry: Entry, real: Entry | None, has_table: bool) -> list[Finding
     findings = [fidelity, _diversity(figures), _copying(figures), _collapse(figures, entry, fidelity.grade)]
     if real is None or not entry.compared or entry.compared == real.compared:
         return findings
-    sentence = f"{entry.compared:,} images cannot be compared with {real.compared:,} real ones."
+    sentence = f"{count_of(entry.compared, 'image')} cannot be compared with {count_of(real.compared, 'real one')}."
     return [one if one.aspect == "copying" else replace(one, grade=UNKNOWN, sentence=sentence) for one in findings]
 
 

@@ -28,6 +28,7 @@ from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.memory.oom_fallback import images_at_once
 from diffstudio.models.model import IN_A_PIPELINE, IN_ONE_CALL, Model
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.features.probing import Probing, small_pixels
 from diffstudio.studio.evaluations.features.request import AUTO, FeaturesRequest
 from diffstudio.studio.evaluations.features.result import FeaturesResult
@@ -190,7 +191,8 @@ class _Computing:
         notes += self._notes(int((~probed).sum()), parts is not None)
         if parts is not None and (shared := self._in_two_parts(parts)):
             notes.append(
-                f"The accuracies may be too high: of {shared:,} pairs of duplicates or near-duplicates, the images are in different "
+                f"The accuracies may be too high: of {count_of(shared, 'pair')} of duplicates "
+                f"or near-duplicates, the images are in different "
                 "parts of the probe."
             )
         sizes = {"training": parts.training, "validation": parts.validation, "test": parts.test} if parts else {}

@@ -8,10 +8,10 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError, UnexpectedValue
 from diffstudio.evaluation.interval import Interval
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import aligned, with_interval
 from diffstudio.studio.number_text import signed
-from diffstudio.training.data.folder_report import count_of
 
 FORMAT = 1
 PROBE, NEIGHBOURS = "linear", "neighbours"

@@ -35,6 +35,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.fitted_steps.batches import Batch
 from diffstudio.studio.evaluations.fitted_steps.request import FITTABLE, FitStepsRequest, steps_for
 from diffstudio.studio.evaluations.fitted_steps.result import FitStepsResult, FittedLadder
@@ -149,7 +150,7 @@ class _Fitting:
         self._what = f"Searching steps for {sampler}"
         known = self._known(sampler, counts) or self._by_search(sampler, counts)
         for steps in counts:
-            self._what = f"Fitting {steps} steps to {sampler}"
+            self._what = f"Fitting {count_of(steps, 'step')} to {sampler}"
             offered = self._offered(steps)
             runs = self._fitted.runs(sampler)
             target = runs.finished(self._converged(self._fitted))
@@ -173,7 +174,7 @@ class _Fitting:
 
     def _judge(self, sampler: str, ladder: Ladder, offered: Mapping[str, Ladder]) -> FittedLadder:
         """The ladder and the best spacing on offer, on the images that were not used."""
-        self._what = f"Judging {len(ladder)} steps of {sampler}"
+        self._what = f"Judging {count_of(len(ladder), 'step')} of {sampler}"
         runs, schedule = self._judged.runs(sampler), self._model.schedule
         away = self._away(runs, self._judged, ladder)
         others = {name: self._away(runs, self._judged, other) for name, other in offered.items()}

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.folders.equal_images import digest, pixels_of
 from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.evaluations.progress import OnProgress, each
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.preparation.stored_dataset import StoredDataset, state_of_folder
 
 

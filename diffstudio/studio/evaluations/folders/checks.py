@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.folders.equal_images import digests, shared_images
 from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
-from diffstudio.training.data.folder_report import by_number
 
 _NAMED = 3  # files that a message names
 

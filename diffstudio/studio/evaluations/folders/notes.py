@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from diffstudio.evaluation.prdc import NEIGHBOURS
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.folders.equal_images import alike_images, digests
 from diffstudio.studio.evaluations.folders.real_folder import GeneratedFolder, RealFolder
 from diffstudio.studio.evaluations.progress import OnProgress
-from diffstudio.training.data.folder_report import FolderReport, ImageRecord, by_number, count_of
+from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.pixel_choice import CROP
 
 _ASPECT = 1.02  # factor between aspect ratios that count as equal

@@ -21,6 +21,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders.checks import check_conditioning
 from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, shared_images
@@ -48,7 +49,6 @@ from diffstudio.studio.evaluations.subjects import (
 )
 from diffstudio.studio.runs.runs import file_name
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.run.setup import left_out
 
 RESULT = "map.json"  # in the request's `out`

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.atomic import write_bytes, write_text
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.image_map.result import MapLayout, MapPart, MapResult, PartKind
 from diffstudio.studio.evaluations.plots import scatter
 from diffstudio.studio.evaluations.plots.scatter import Group, Scatter
@@ -57,7 +58,7 @@ def plot_of(result: MapResult, layout: MapLayout, colours: tuple[list[Group], ND
     groups, group = colours
     return Scatter(
         f"map-{layout.name}",
-        f"{result.count:,} images by the features of {result.features}: {layout.title}",
+        f"{count_of(result.count, 'image')} by the features of {result.features}: {layout.title}",
         layout.trusted(),
         layout.coordinates,
         groups,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.errors import DiffstudioError, UnexpectedValue
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.results.stored import known_fields
 from diffstudio.studio.evaluations.results.text import aligned
 
@@ -101,7 +102,7 @@ class MapResult:
 
     def text(self) -> str:
         """The parts, what each layout keeps, and how to read it."""
-        lines = [f"{self.count:,} images by the features of {self.features}", ""]
+        lines = [f"{count_of(self.count, 'image')} by the features of {self.features}", ""]
         lines += aligned([(part.name, f"{len(part):,} of {part.available:,}") for part in self.parts])
         for layout in self.layouts:
             lines += ["", f"{layout.title}: {layout.trusted()} {layout.about}"]

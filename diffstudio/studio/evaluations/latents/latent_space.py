@@ -29,7 +29,7 @@ from diffstudio.models.families.one_call import OneCallModel
 from diffstudio.models.model import Model
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.gan import Generator
-from diffstudio.training.data.folder_report import by_number, count_of
+from diffstudio.plurals import by_number, count_of
 from diffstudio.training.data.preprocess import background_colour, resize_to
 from diffstudio.training.recipe import DataRecipe, Recipe
 

@@ -14,6 +14,7 @@ from diffstudio.diffusion.likelihood import spacing
 from diffstudio.models.families.one_call import OneCallModel
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.transformer import Condition
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.likelihood.measurement import BOUNDING, Measurement, finite
 from diffstudio.studio.evaluations.likelihood.result import ELBO, IMPORTANCE
 from diffstudio.training.objectives.bounds import elbo, in_bits, iwae
@@ -55,7 +56,7 @@ class AutoencoderMeasurement(Measurement):
             f"No offset: P is the probability of {steps}; a density would need + {-math.log2(spacing(self.bits)):.4f}, which "
             f"is -log2(2 / {2**self.bits - 1:,})"
         )
-        draws, prior = f"K = {self.request.draws:,} samples z of q(z | x)", "p(z) = N(0, 1)"
+        draws, prior = f"K = {count_of(self.request.draws, 'sample')} z of q(z | x)", "p(z) = N(0, 1)"
         return {
             ELBO: f"(KL(q(z | x) || p(z)) - mean over K of log P(x | z)) / ({dimensions:,} ln 2) >= -log2 P(x) / "
             f"{dimensions:,}, with {draws} and {prior} (1312.6114, eq. 3). {offset}",

@@ -36,6 +36,7 @@ from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.folders.equal_images import alike_images, digests_and_flatness, shared_images
 from diffstudio.studio.evaluations.folders.notes import duplicate_notes
 from diffstudio.studio.evaluations.folders.reading import read_real
@@ -66,7 +67,6 @@ from diffstudio.studio.evaluations.subjects import (
     unknown_split,
     was_chosen_by_held_out,
 )
-from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 
 RESULT = "likelihood.json"  # in the request's `out`

@@ -21,6 +21,7 @@ from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.levels import PixelForm, is_grey, load_levels
 from diffstudio.imaging.reader import NO_RANGES, load_image
 from diffstudio.imaging.value_range import Depth, Range, SampleType, range_among, range_of_file
+from diffstudio.plurals import count_of
 from diffstudio.studio.metadata.full_range import was_generated
 from diffstudio.training.data.captions.caption_files import same_name
 
@@ -102,7 +103,7 @@ def read_restorable(
     if loaded.channels:
         raise ImageProblem(
             f"{path.name} cannot be restored",
-            f"it is an array of {len(loaded.channels)} channels, not an image",
+            f"it is an array of {count_of(len(loaded.channels), 'channel')}, not an image",
             "Name images of one or three channels",
         )
     form, levels, about = PixelForm(3, 8), FULL, list(loaded.notes)

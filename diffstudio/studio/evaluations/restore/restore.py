@@ -19,6 +19,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.progress import OnProgress
@@ -137,7 +138,11 @@ def restoring_checkpoint(name: str, library: Library) -> Checkpoint:
 def check_restores(model: Model, name: str) -> None:
     """BadRequest for a model of arrays or of images with an alpha channel."""
     if not model.output.is_image or model.output.alpha:
-        kind = "images with transparency" if model.output.is_image else f"arrays of {model.output.channels} channels"
+        kind = (
+            "images with transparency"
+            if model.output.is_image
+            else f"arrays of {count_of(model.output.channels, 'channel')}"
+        )
         raise cannot_restore(name, f"it generates {kind}")
 
 

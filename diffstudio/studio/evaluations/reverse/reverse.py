@@ -32,6 +32,7 @@ from diffstudio.models.model import Model
 from diffstudio.models.recommended import sampling_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.plurals import by_number
 from diffstudio.studio.curves.saved import find_curve
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.progress import OnProgress
@@ -187,7 +188,8 @@ class _Filming:
         """With the times of a noise schedule saved in the Lab. BadRequest where the steps of the spacing are not fitted."""
         name, steps = options.spacing, options.steps
         if name == SPACING and not options.times:
-            what = f"No {steps} steps are fitted to {self.checkpoint.name} with {options.sampler}"
+            wanted = by_number(steps, "single step is", f"{steps} steps are")
+            what = f"No {wanted} fitted to {self.checkpoint.name} with {options.sampler}"
             raise BadRequest(what, remedy="Choose another scheduler, or fit them with `diffstudio models fit-steps`")
         curve = find_curve(name) if name not in {SPACING, *SPACINGS} else None
         return (

@@ -19,6 +19,7 @@ from diffstudio.evaluation.classifier import (
 )
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.paired import paired_difference
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.synthesise.result import ALONE, AUGMENTED, REAL, Proof, Trained
 from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
@@ -78,9 +79,10 @@ class Proving:
             ratio for ratio, count in counts.items() if count > 0 and ratio * len(self.training) <= len(synthetic)
         ]
         notes = [
-            f"The ratio {ratio:g} needs {count:,} synthetic images, and there are {len(synthetic):,}."
+            f"The ratio {ratio:g} needs {count_of(count, 'synthetic image')}, "
+            f"and there {by_number(len(synthetic), 'is', 'are')} {len(synthetic):,}."
             if count
-            else f"The ratio {ratio:g} is less than one synthetic image for {len(self.training):,} real ones."
+            else f"The ratio {ratio:g} is less than one synthetic image for {count_of(len(self.training), 'real one')}."
             for ratio, count in counts.items()
             if ratio not in usable
         ]

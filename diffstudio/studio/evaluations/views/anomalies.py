@@ -12,6 +12,7 @@ from typing import Any
 from diffstudio import paths
 from diffstudio.errors import RunProblem, UnexpectedValue
 from diffstudio.evaluation.anomalies.calibration import threshold
+from diffstudio.plurals import by_number, count_of
 from diffstudio.studio.evaluations.anomalies.decisions import Decision, read_decisions
 from diffstudio.studio.evaluations.anomalies.result import (
     COMBINED,
@@ -29,7 +30,6 @@ from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, 
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.results.text import number
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
-from diffstudio.training.data.folder_report import by_number, count_of
 
 MOST_LISTED = 20  # held-out normal images that look anomalous
 _SMALLEST_STEP = 1e-12  # tolerance: p-values are multiples of 1 / (1 + n) up to rounding

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
-from diffstudio.studio.evaluations.result import FORMAT
+from diffstudio.studio.evaluations.result import FORMAT, counts_line
 from diffstudio.studio.evaluations.results.stored import check_format, damage_named
 from diffstudio.studio.evaluations.views.json_values import (
     mapping_of,
@@ -22,7 +23,6 @@ from diffstudio.studio.evaluations.views.json_values import (
     whole_of,
 )
 from diffstudio.studio.evaluations.views.tables import Column, Table, pick_columns
-from diffstudio.training.data.folder_report import count_of
 
 COLUMNS = (
     Column(
@@ -119,7 +119,7 @@ def _view_of(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView:
     ]
     folder = job.absolute(text_of(values, "folder"))
     return EvaluationView(
-        f"{paths.short(folder)}: {whole_of(counts, 'training'):,} training images, {whole_of(counts, 'held_out'):,} held-out images. "
+        f"{counts_line(paths.short(folder), whole_of(counts, 'training'), whole_of(counts, 'held_out'))}. "
         f"Features: {text_of(values, 'features')}, {text_of(values, 'resizing')}.",
         table,
         diversity,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.image_map.plots import by_class, by_part, plot_of, point_names
 from diffstudio.studio.evaluations.image_map.result import HOW_TO_READ, MapLayout, MapPart, MapResult, PartKind
 from diffstudio.studio.evaluations.job_folder import JobFolder
@@ -40,7 +41,7 @@ class ImageMapView:
             f"{part.name}: {len(part):,}" + (f" of {part.available:,}" if len(part) < part.available else "")
             for part in self.result.parts
         )
-        return f"{self.result.count:,} images by the features of {self.result.features}. {parts}."
+        return f"{count_of(self.result.count, 'image')} by the features of {self.result.features}. {parts}."
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from diffstudio import paths
 from diffstudio.evaluation.interval import Interval
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.likelihood.result import HOW_TO_READ, TITLES, LikelihoodResult
 from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, Series, thinned
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
-from diffstudio.training.data.folder_report import count_of
 
 _GAP = "held-out minus training"
 

@@ -25,6 +25,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.evaluations.plots.raster import Stamp, draw, stamp
 from diffstudio.studio.evaluations.plots.scatter import Group, shape_of
 from diffstudio.studio.evaluations.views.image_map import ImageMapView
@@ -329,6 +330,6 @@ class MapCanvas(QWidget):
     def _changed(self) -> None:
         chosen = [point for point in (self.first, self.second) if point is not None]
         words = [self._view.in_words(point) for point in chosen] if self._view is not None else []
-        self.setAccessibleDescription("; ".join(words) or f"{len(self._shown):,} images")
+        self.setAccessibleDescription("; ".join(words) or count_of(len(self._shown), "image"))
         self.chosen.emit(self.first, self.second)
         self.update()

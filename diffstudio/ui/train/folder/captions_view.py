@@ -20,9 +20,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.runs.caption_edits import Texts, cleaned_captions, with_added, with_replaced
 from diffstudio.training.data.captions.caption_files import MAX_CAPTION_BYTES
-from diffstudio.training.data.folder_report import FolderReport, count_of
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.ui.train.folder.caption_list import (
     ALL,
     LEFT_OUT,

@@ -10,8 +10,9 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.plurals import count_of
 from diffstudio.studio.runs.caption_edits import EditResult, Texts, cleaned_captions, write_captions
-from diffstudio.training.data.folder_report import FolderReport, count_of
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.left_out import read_left_out, write_left_out
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder.caption_list import ROW_SIDE

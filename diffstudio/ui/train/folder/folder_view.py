@@ -20,12 +20,12 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio import paths
+from diffstudio.plurals import count_of
 from diffstudio.training.data.folder_report import (
     FolderReport,
     InspectionProgress,
     Skipped,
     captions_sentence,
-    count_of,
     other_files_sentence,
 )
 from diffstudio.ui.train.folder.captions_view import CaptionsView

@@ -10,9 +10,9 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.runs.notes import LONGEST_NOTE, RunNote
 from diffstudio.studio.runs.runs import RunSummary
-from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder, Status

@@ -21,7 +21,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
-from diffstudio.training.data.folder_report import count_of
+from diffstudio.plurals import count_of
 from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
@@ -335,7 +335,7 @@ class SampleSheetsView(QWidget):
         newest = self.slider.value() == self.slider.maximum()
         self._first_step.setText(f"step {self._sheets[0].step:,}")
         shown = f"step {current.step:,}" + (" · newest" if newest else f" of {self._sheets[-1].step:,}")
-        self._current_step.setText(shown if self.wall.isHidden() else f"{len(self._sheets):,} steps")
+        self._current_step.setText(shown if self.wall.isHidden() else count_of(len(self._sheets), "step"))
         self.slider.setAccessibleDescription(self._current_step.text())
 
     def _show_current(self, *_: object) -> None:

@@ -56,7 +56,7 @@ def test_the_image_is_the_one_that_is_generated(checkpoint: Path, tmp_path: Path
     red, apple = found.words
     assert red.test is not None and apple.test is None and apple.masked == ""
     assert (tmp_path / "out" / red.overlay).is_file() and (tmp_path / "out" / red.masked).is_file()
-    assert found.notes == ["1 more words were not masked: choose a larger number to test them."]
+    assert found.notes == ["1 more word was not masked: choose a larger number to test them."]
     stored = json.loads((tmp_path / "out" / "attention.json").read_text())
     assert AttentionResult.from_json(stored) == found
     assert "red" in found.text() and "random" in found.text() and found.verdict in found.text()
