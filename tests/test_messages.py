@@ -120,3 +120,23 @@ def test_no_sentence_that_the_window_may_show_names_an_option_of_the_command_lin
                 found += [f"{place}:{line} {text}"] if FLAG.search(text) else []
     assert seen > 2000
     assert found == []
+
+
+# Not `%` of the formatting operator, nor of dates.
+SPACED_PERCENT = re.compile(r"(?:^|[0-9}])[ \u00a0\u2009\u202f]%(?![(%\w])")
+
+
+def test_no_space_stands_before_a_percent_sign() -> None:
+    """`82%`, in sentences, on controls and in the manual; `figures.md` comes from the benchmarks."""
+    found, seen = [], 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for line, text in texts_of(ast.parse(path.read_text(encoding="utf-8"))):
+            seen += "%" in text
+            found += [f"{path.relative_to(PACKAGE)}:{line} {text}"] if SPACED_PERCENT.search(text) else []
+    for path in sorted((PACKAGE.parent / "resources" / "manual").glob("*.md")):
+        if path.name != "figures.md":
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                seen += "%" in line
+                found += [f"{path.name}:{number} {line}"] if SPACED_PERCENT.search(line) else []
+    assert seen > 60
+    assert found == []

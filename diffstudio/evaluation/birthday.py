@@ -19,14 +19,14 @@ from diffstudio.evaluation.interval import Interval
 
 TYPICAL_SHARE = 0.01  # the share of distinct real images with another one below the threshold
 _EQUAL = 1e-6  # of the largest nearest-neighbour distance; real images that are closer are identical
-_Z = 1.959964  # 95 %
+_Z = 1.959964  # 95%
 
 
 @dataclass(frozen=True, slots=True)
 class Birthday:
     """The estimated support size of a generator.
 
-    `support` is the number of equally likely images that would give as many duplicates, with its 95 % interval. Without
+    `support` is the number of equally likely images that would give as many duplicates, with its 95% interval. Without
     duplicates it is infinite, and `support.low` is the lower bound that a batch of this size supports.
     """
 
@@ -37,7 +37,7 @@ class Birthday:
 
     @property
     def batch(self) -> float:
-        """The batch size at which a duplicate has a probability of 50 %; infinite without duplicates."""
+        """The batch size at which a duplicate has a probability of 50%; infinite without duplicates."""
         return batch_with_duplicate(self.support.value)
 
 
@@ -47,7 +47,7 @@ def batch_with_duplicate(support: float) -> float:
 
 
 def duplicate_threshold(real: ArrayLike, check: Check = no_check) -> float:
-    """The distance within which 1 % of the distinct real images [N,D] have another one.
+    """The distance within which 1% of the distinct real images [N,D] have another one.
 
     Identical images are counted once. BadRequest: fewer than three images, images that all have the same features, or
     features that are not finite.
@@ -83,7 +83,7 @@ def birthday(generated: ArrayLike, threshold: float, check: Check = no_check) ->
 
 
 def _pairs_interval(pairs: int, partners: np.ndarray, count: int) -> tuple[float, float]:
-    """The 95 % interval of the expected number of pairs; `partners` [S] counts the duplicates of each image."""
+    """The 95% interval of the expected number of pairs; `partners` [S] counts the duplicates of each image."""
     wider = 1.0
     if pairs:
         possible = count * (count - 1) / 2
@@ -95,7 +95,7 @@ def _pairs_interval(pairs: int, partners: np.ndarray, count: int) -> tuple[float
 
 
 def _poisson_interval(events: float) -> tuple[float, float]:
-    """The 95 % interval of a Poisson mean given a count: Wilson & Hilferty 1931, within 1 % of the exact interval."""
+    """The 95% interval of a Poisson mean given a count: Wilson & Hilferty 1931, within 1% of the exact interval."""
     low = events * max(0.0, 1 - 1 / (9 * events) - _Z / (3 * sqrt(events))) ** 3 if events else 0.0
     return low, (events + 1) * (1 - 1 / (9 * (events + 1)) + _Z / (3 * sqrt(events + 1))) ** 3
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_features
 
 RESAMPLES = 100
-_NORMAL = 1.959964  # standard deviations on either side that contain 95 % of a normal distribution
+_NORMAL = 1.959964  # standard deviations on either side that contain 95% of a normal distribution
 LARGEST_RESAMPLE = 1000  # images: more would cost more than the features of all
 
 
@@ -81,7 +81,7 @@ def _part(features: FeatureArray, count: int, rng: np.random.Generator) -> Featu
 
 
 def share_interval(hits: float, count: int) -> Interval:
-    """A share `hits / count` with its 95 % interval by Wilson (1927), which is right near 0 and 1 too."""
+    """A share `hits / count` with its 95% interval by Wilson (1927), which is right near 0 and 1 too."""
     z = _NORMAL
     share = hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -91,7 +91,7 @@ def share_interval(hits: float, count: int) -> Interval:
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """The mean of values [N] with its 95 % confidence interval. BadRequest for fewer than two."""
+    """The mean of values [N] with its 95% confidence interval. BadRequest for fewer than two."""
     found = as_features(np.asarray(values, np.float64)[:, None], "measured")
     mean, error = float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
     return Interval(mean, mean - _NORMAL * error, mean + _NORMAL * error)

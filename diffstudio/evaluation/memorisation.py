@@ -47,7 +47,7 @@ def copies(
     """The share of generated images [S,D] much nearer to one training image [N,D] than to those around it.
 
     The ratio d1 / mean(d2 ... d50) of distances in feature space compares an image with its surroundings; the mean of
-    many keeps duplicates among the training images from hiding a copy. The threshold is what 1 % of the held-out
+    many keeps duplicates among the training images from hiding a copy. The threshold is what 1% of the held-out
     images [M,D] fall below (`false_positive_rate`), and at most 1/3. Held-out images that are a training image too say
     nothing about it: they are left out.
 

@@ -2,7 +2,7 @@
 
 The rule for a single file: 16-bit values count from 0 to 65,535, or as many bits as the file declares; other whole
 numbers from 0 to 255 or 65,535, the first that holds them all; floats from 0 to 1, -1 to 1 or 0 to 255. What fits none
-of these is stretched from its lowest to its highest value. Floats may exceed 0 to 1 and -1 to 1 by 5 %, which is cut.
+of these is stretched from its lowest to its highest value. Floats may exceed 0 to 1 and -1 to 1 by 5%, which is cut.
 
 The rule for a folder: the same, over the values of all its files, so that equal values give equal pixels; and because
 many files show what one cannot, whole numbers count from 0 to the largest of 8, 10, 12, 14 or 16 bits: 12-bit data in
@@ -110,7 +110,7 @@ def range_among(
     """The range for an image that may not be in the units of the images that have `ranges`.
 
     `values` are its lowest and highest one, and `own` its range by itself. The known range of its type counts, if it holds
-    the values up to 5 %, or one of both ranges is no usual one; else its own. A type without a known range is read by its
+    the values up to 5%, or one of both ranges is no usual one; else its own. A type without a known range is read by its
     own range if that is a usual one, else by `limits`, those of other types, if these hold the values.
     """
     known = ranges.get(sample_type)

@@ -51,7 +51,7 @@ class Settings:
         object.__setattr__(self, "theme", Theme(self.theme))
         if not SMALLEST_TEXT <= self.text_size <= LARGEST_TEXT:
             why = must_be_between(SMALLEST_TEXT, LARGEST_TEXT)
-            raise BadRequest(f"The text size is {self.text_size} %", why)
+            raise BadRequest(f"The text size is {self.text_size}%", why)
         if not 0 <= self.threads <= MOST_THREADS:
             raise BadRequest(f"The number of threads is {self.threads}", must_be_between("0 (all cores)", MOST_THREADS))
         if self.kept_gib is not None and not 0 <= self.kept_gib <= MOST_GIB:

@@ -168,7 +168,7 @@ class FoldNetworks:
             steps=tuple(step for step, _ in self._losses),
             losses=tuple(measured for _, measured in self._losses),
             why=f"Cross-validated over {self._folds} folds of {count_of(images, 'image')}: the held-out loss was lowest "
-            f"at step {best:,}, {loss:.4f} (95 % interval {low:.4f} to {high:.4f}). Training starts on all images, for "
+            f"at step {best:,}, {loss:.4f} (95% interval {low:.4f} to {high:.4f}). Training starts on all images, for "
             f"{count_of(best, 'step')}.",
             baseline=self._baseline(),
         )

@@ -55,7 +55,7 @@ class SettingsDialog(FittedDialog):
         )
         self.text_size = ComboBox(
             "Text size",
-            [(percent, f"{percent} %") for percent in sorted({*_TEXT_SIZES, settings.text_size})],
+            [(percent, f"{percent}%") for percent in sorted({*_TEXT_SIZES, settings.text_size})],
             "The size of all text in the window",
         )
         self.previews = CheckBox(

@@ -41,7 +41,7 @@ from diffstudio.ui.widgets.layout.window_state import read_window_state, save_ge
 from diffstudio.ui.widgets.menus import build_menu
 
 _RAIL_MARGINS = 40  # px, above and below its buttons
-SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150 %, less the frame of a window and a task bar
+SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150%, less the frame of a window and a task bar
 SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)
 _RAIL_BUTTON = QSize(64, 58)  # px, with its text; only its icon where the rail is too low for all
 _NOT_TAKEN = "Nothing takes an image here"

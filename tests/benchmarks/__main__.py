@@ -110,7 +110,7 @@ def first_picture(home: Path, checkpoint: str) -> Iterator[Row]:
 def steps(home: Path, checkpoint: str) -> Iterator[Row]:
     found = measure(["-m", "tests.benchmarks.engine", checkpoint], home).figures
     yield Row("a step (Heun, two network calls, with guidance)", f"{1000 * found['step']:.1f} ms")
-    yield Row("cost of the preview of a step", f"{100 * found['preview'] / found['step']:.1f} %", "2 %")
+    yield Row("cost of the preview of a step", f"{100 * found['preview'] / found['step']:.1f}%", "2%")
     stops = f"{1000 * found['stop_median']:.0f} and {1000 * found['stop_worst']:.0f} ms"
     yield Row("Stop to stopped, median and worst of 20", stops, f"one network call ({1000 * found['call']:.0f} ms)")
 
@@ -129,9 +129,9 @@ def frames(what: str, words: str, home: Path, checkpoint: str) -> Row:
     recipe = write_recipe(home / "frames.toml", 64, 64, dtype="float32")  # chosen, so that nothing is measured first
     found = measure(["-m", "tests.benchmarks.window", what, checkpoint, str(pictures), str(recipe)], home).figures
     return Row(
-        f"between two frames of the window {words}: median, 95 %, longest",
+        f"between two frames of the window {words}: median, 95%, longest",
         f"{found['median']:.0f}, {found['p95']:.0f}, {found['worst']:.0f} ms",
-        "95 % under 33 ms",
+        "95% under 33 ms",
     )
 
 
@@ -168,8 +168,8 @@ def stable_diffusion(home: Path, checkpoint: str) -> Iterator[Row]:
     )
     yield Row(
         "attaching a LoRA to it, over loading it: from the disk, from memory",
-        f"{100 * lora['disk_ratio']:.1f} %, {100 * lora['cache_ratio']:.0f} % ({lora['attach']:.2f} s)",
-        "5 %",
+        f"{100 * lora['disk_ratio']:.1f}%, {100 * lora['cache_ratio']:.0f}% ({lora['attach']:.2f} s)",
+        "5%",
     )
     yield Row("peak memory of generating its images", size(found["pictures"].peak_bytes or 0))
 

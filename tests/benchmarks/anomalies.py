@@ -5,7 +5,7 @@ small unconditional network is trained on the others. What `diffstudio anomalies
 the training part, are calibrated on the held-out part, and are weighted by defects that are drawn into it, never by the
 class that was left out. Its images are then told from the held-out ones of the other classes.
 
-A row for each detector: the AUROC of each class with its 95 % bootstrap interval over images, and the mean over classes
+A row for each detector: the AUROC of each class with its 95% bootstrap interval over images, and the mean over classes
 with the interval of images resampled within each class. The row `decides` takes for each class the detector that was the
 best on drawn defects. --json FILE keeps the scores.
 """
@@ -136,7 +136,7 @@ def class_left_out(folder: Path, name: str, home: Path, recipe: Recipe, draws: i
 
 
 def mean_area(found: list[Found], detector: str) -> tuple[float, float, float]:
-    """The mean AUROC over the classes, and its 95 % interval: images of both kinds drawn anew within each class."""
+    """The mean AUROC over the classes, and its 95% interval: images of both kinds drawn anew within each class."""
     rng = np.random.default_rng(0)
 
     def drawn(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 The starter, with its own recommended settings. Cost: the best of several images with maps over that without, one after
 the other. Deletion: two-word prompts, with both kinds of maps; the ratio of the change inside the brightest quarter of
 a word's map to the change outside, that of the same regions at all other places, and the share of words whose ratio is
-above 1, above the mean of the moved regions, and above 95 % of them.
+above 1, above the mean of the moved regions, and above 95% of them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
 
 def measure() -> None:
     model = loading.load(read_checkpoint(paths.starter()), torch.device("cpu"))
-    print("| maps of attention | cost | words | ratio | at other places | above 1 | above their mean | above 95 % |")
+    print("| maps of attention | cost | words | ratio | at other places | above 1 | above their mean | above 95% |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for kind in ("weights", "outputs"):
         tests = []

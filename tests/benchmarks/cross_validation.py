@@ -49,8 +49,8 @@ def row(count: int, seed: int, found: dict[str, Any]) -> str:
     at_chosen = min(found["outside"], key=lambda point: abs(point[0] - chosen))[1]
     last = found["outside"][-1]
     return (
-        f"| {count} | {seed} | {chosen} | {best_step} | {best:.3f} | {at_chosen:.3f} (+{100 * (at_chosen / best - 1):.0f} %) "
-        f"| {last[1]:.3f} (+{100 * (last[1] / best - 1):.0f} %, step {last[0]}) |"
+        f"| {count} | {seed} | {chosen} | {best_step} | {best:.3f} | {at_chosen:.3f} (+{100 * (at_chosen / best - 1):.0f}%) "
+        f"| {last[1]:.3f} (+{100 * (last[1] / best - 1):.0f}%, step {last[0]}) |"
     )
 
 

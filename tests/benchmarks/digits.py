@@ -1,6 +1,6 @@
 """VAE, R3GAN and the plain GAN on scikit-learn's digits: `nice python -m tests.benchmarks.digits [NAME …]`.
 
-Trains each recipe with `train` on the 8 x 8 digits in folders, 28 % held out, and measures it with `evaluate` in the
+Trains each recipe with `train` on the 8 x 8 digits in folders, 28% held out, and measures it with `evaluate` in the
 features of a network that is trained on the training part. Aims: a Frechet distance of at most 1.2 times that of the
 real images for R3GAN, 2.2 times for the VAE, and a verdict that calls the plain GAN collapsed.
 

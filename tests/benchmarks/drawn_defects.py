@@ -3,7 +3,7 @@
 The detectors learn from the training part, and are calibrated and weighted on the held-out part, as `diffstudio
 anomalies` does it. Then each kind of defect is drawn into those that no weight was chosen on: every
 second of at most `--count` held-out images.
-A row for each detector: the AUROC of images and of pixels with their 95 % bootstrap intervals over images (all defects
+A row for each detector: the AUROC of images and of pixels with their 95% bootstrap intervals over images (all defects
 of an image stay together), and the AUROC of pixels of each kind of defect. --seed draws the defects at other places;
 a second table has kinds that no weight was chosen on.
 

@@ -3,7 +3,7 @@
 The recipe `tiny` is trained from scratch at 32 px on nine tenths of the folder, with one thread, until the process has
 used so many processor-seconds. Then it generates 500 images with captions or classes of training images, which are compared
 with the held-out ones in features of EfficientNet-Lite0, divided by the mean standard deviation of the training images'
-features: kernel distance with its 95 % interval, recall of the training images (k = 5), and the share called copies, beside
+features: kernel distance with its 95% interval, recall of the training images (k = 5), and the share called copies, beside
 that of held-out images. The first row is that of training images.
 
     python -m tests.benchmarks.equal_time FOLDER --seeds 0 1 2 --guidance 1 2 --keep RUNS

@@ -2,7 +2,7 @@
 
 Images are drawn with the captions or classes of the run's held-out images (`--images`: at most so many, repeated with other
 seeds where there are fewer) and compared with these, in features of EfficientNet-Lite0 that are divided by the mean standard
-deviation of the training images' features: kernel distance with its 95 % interval, precision, recall (also of the training
+deviation of the training images' features: kernel distance with its 95% interval, precision, recall (also of the training
 images) and coverage. The teacher draws at its recommended settings and in 1, 2 and 4 steps of them with evenly spaced times,
 the distilled one in 1, 2 and 4 steps. `--distilled` is a checkpoint of a run of the recipe few-steps, whose folder says which images
 were held out. A run of 200 steps with a quarter of the images held out:

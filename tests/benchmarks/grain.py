@@ -1,7 +1,7 @@
 """Whether the grain of an image depends on the parity of its steps: `python -m tests.benchmarks.grain`.
 
 The starter draws the prompts of packaging/starter/prompts.txt with seeds from 2000 at 20 and 21 steps, at its own CFG
-scale. Grain: mean absolute Laplacian. Ratio: the mean grain of 21 steps by that of 20, with its 95 % interval over images
+scale. Grain: mean absolute Laplacian. Ratio: the mean grain of 21 steps by that of 20, with its 95% interval over images
 (of pairs: the same prompt and seed; stochastic samplers draw other noise in each). `ddim` and `ddpm` are left out: they are
 the algorithms of `euler` and `euler_ancestral`.
 """
@@ -26,7 +26,7 @@ _FIRST_SEED, _AT_ONCE = 2000, 20
 
 
 def ratio(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """The ratio of two means [N] of paired values, after / before, and half its 95 % interval (delta method)."""
+    """The ratio of two means [N] of paired values, after / before, and half its 95% interval (delta method)."""
     found = after.mean() / before.mean()
     error = (after - found * before).std() / math.sqrt(len(before)) / before.mean()
     return float(found), 1.96 * float(error)

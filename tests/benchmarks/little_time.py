@@ -3,7 +3,7 @@
 Trains the recipes `vae` and `gan` on the folder with the smaller networks that are chosen when there is little time, with
 one thread, until the process has used so many processor-seconds; with --usual also the networks that are chosen otherwise.
 Then each generates images with captions or classes of training images. They are compared with the held-out ones in
-features of EfficientNet-Lite0: kernel distance (KID) with its 95 % interval, and coverage. The first row is that of training
+features of EfficientNet-Lite0: kernel distance (KID) with its 95% interval, and coverage. The first row is that of training
 images. With --keep the runs stay in a folder, from which another call takes them.
 
     python -m tests.benchmarks.little_time fashion-mnist --size 28 --seconds 35 --usual

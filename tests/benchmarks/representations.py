@@ -1,6 +1,6 @@
 """What a small diffusion model has learnt to see of scikit-learn's digits: `python -m tests.benchmarks.representations`.
 
-Trains the recipe `tiny`, without conditioning, on the 8 x 8 digits in folders, 28 % held out, and probes its features by
+Trains the recipe `tiny`, without conditioning, on the 8 x 8 digits in folders, 28% held out, and probes its features by
 layer and noise level with `features`. Aim (one seed of another network of the same kind): raw pixels .980, the best layer
 .992 at t = .1. Less than five minutes of one processor.
 """

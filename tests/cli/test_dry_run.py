@@ -55,7 +55,7 @@ def test_images_that_the_recipe_cannot_use_are_named_and_a_folder_of_them_is_ref
     strip = pictures / "dog" / "strip.png"
     Image.new("RGB", (20, 4000)).save(strip)
     assert cli.main(["train", str(pictures), "--dry-run"]) == 0
-    left_out = "1 file left out: of its 20 × 4,000 px only 0.5 % would be left (dog/strip.png)"
+    left_out = "1 file left out: of its 20 × 4,000 px only 0.5% would be left (dog/strip.png)"
     assert left_out in capsys.readouterr().out.splitlines()
     for image in pictures.rglob("[0-9].png"):
         image.unlink()

@@ -63,7 +63,7 @@ class Correlated:
 @pytest.mark.parametrize("data", [Gaussian, Mixture])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_flow_gives_the_density_of_each_image(name: str, data: type[Gaussian | Mixture]) -> None:
-    """Within 1 % in bits of the 8-bit scale, and mostly far nearer: the prior and the first noise level remain."""
+    """Within 1% in bits of the 8-bit scale, and mostly far nearer: the prior and the first noise level remain."""
     schedule = SCHEDULES[name]
     images, truth = images_of(data(schedule), 16)
     found = log_likelihood(data(schedule), schedule, images)

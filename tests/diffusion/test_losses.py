@@ -76,7 +76,7 @@ def test_noise_levels_are_times_of_the_schedule_and_repeat(distribution: NoiseLe
 ])  # fmt: skip
 def test_noise_levels_are_distributed_as_they_say(distribution, schedule, standardised, expected) -> None:  # type: ignore[no-untyped-def]
     sample = standardised(drawn(distribution, schedule).double()).numpy()
-    assert stats.kstest(sample, expected.cdf).statistic < 1.63 / math.sqrt(len(sample))  # the 1 % point
+    assert stats.kstest(sample, expected.cdf).statistic < 1.63 / math.sqrt(len(sample))  # the 1% point
 
 
 def test_uniform_times_of_a_model_with_training_steps_are_those_steps() -> None:

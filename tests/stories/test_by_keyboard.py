@@ -129,7 +129,7 @@ def dialogs(qtbot: QtBot, tmp_path: Path) -> list[QDialog]:
 def test_a_dialog_fits_on_a_small_screen(
     request: pytest.FixtureRequest, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1366 x 768 px at 150 %: the buttons at its foot must be on the screen."""
+    """1366 x 768 px at 150%: the buttons at its foot must be on the screen."""
     monkeypatch.setattr(dialogs_module, "available_size", lambda window: QSize(911, 512))
     for dialog in request.getfixturevalue("dialogs"):
         dialog.show()

@@ -97,7 +97,7 @@ def test_grain_does_not_depend_on_the_parity_of_the_steps(starter: Model, sample
 
 @pytest.mark.parametrize(("sampler", "count"), [("euler_ancestral", 1), ("dpmpp_2m_sde", 1), ("lcm", 4)])
 def test_nor_does_it_with_the_stochastic_samplers(starter: Model, sampler: str, count: int) -> None:
-    """These draw another image at 21 steps. That of `lcm` differs by up to 6 % in grain, so a mean is compared."""
+    """These draw another image at 21 steps. That of `lcm` differs by up to 6% in grain, so a mean is compared."""
     even, odd = (grain(drawn(starter, sampler, "uniform", steps, count)) for steps in (20, 21))
     assert even == pytest.approx(odd, rel=0.05)
 
@@ -163,7 +163,7 @@ def test_recorded_requests_keep_what_they_recorded() -> None:
 @pytest.mark.parametrize("spacing", ["karras", "exponential", "log_snr"])
 @pytest.mark.parametrize("strength", [0.3, 0.5, 0.9])
 def test_a_strength_is_the_same_noise_level_with_every_spacing(starter: Model, spacing: str, strength: float) -> None:
-    """As a share of the steps, 0.3 of ten steps of `karras` begins with 0.9 % noise, and changes nothing."""
+    """As a share of the steps, 0.3 of ten steps of `karras` begins with 0.9% noise, and changes nothing."""
     even, uneven = (starter.times(10, name, strength, 64, 64) for name in ("uniform", spacing))
     assert uneven[0] == pytest.approx(even[0]) == pytest.approx(strength) and len(uneven) == len(even)
     recorded = starter.times_in_steps(10, spacing, strength, 64, 64)

@@ -100,10 +100,10 @@ def test_what_is_cropped_padded_or_stretched_is_said(panel: Panel, tmp_path: Pat
     section.set_image(photo(tmp_path / "a.png", 128, 64))
     assert (panel.request().width, panel.request().height) == (128, 64) and not section.resize_mode.isVisible()
     panel.size_control.shapes.chosen.emit((64, 64))
-    assert section.resize_mode.isVisible() and section.fit_label.text() == "Crops 25 % left and right (32 px each)"
+    assert section.resize_mode.isVisible() and section.fit_label.text() == "Crops 25% left and right (32 px each)"
     for mode, text in (
-        (ResizeName.PAD, "Pads 25 % top and bottom with white (16 px each)"),
-        (ResizeName.STRETCH, "Stretches the height by 100 %"),
+        (ResizeName.PAD, "Pads 25% top and bottom with white (16 px each)"),
+        (ResizeName.STRETCH, "Stretches the height by 100%"),
     ):
         section.resize_mode.set_value(mode)
         section.resize_mode.value_changed.emit(mode)
@@ -172,8 +172,8 @@ def test_borders_of_less_than_a_pixel_are_said() -> None:
     def text(source: tuple[int, int], mode: ResizeName) -> str:
         return labels.fit_text(source, (512, 512), mode)
 
-    assert text((1000, 1001), ResizeName.CROP) == "Crops 0.1 % top and bottom (less than 1 px each)"
-    assert text((1000, 1010), ResizeName.CROP) == "Crops 0.5 % top and bottom (5 px each)"
+    assert text((1000, 1001), ResizeName.CROP) == "Crops 0.1% top and bottom (less than 1 px each)"
+    assert text((1000, 1010), ResizeName.CROP) == "Crops 0.5% top and bottom (5 px each)"
     assert text((64, 64), ResizeName.CROP) == ""
 
 
@@ -193,7 +193,7 @@ def test_without_a_checkpoint_nothing_is_said_to_be_cropped(qtbot: QtBot, tmp_pa
     panel.init_image.set_image(photo(tmp_path / "a.png", 96, 64))
     assert panel.init_image.fit_label.text() == ""
     panel.set_checkpoints([checkpoint("fixed", width=48, height=48, metadata={})])
-    assert panel.init_image.fit_label.text().startswith("Crops 17 % left and right")
+    assert panel.init_image.fit_label.text().startswith("Crops 17% left and right")
     assert panel.request().width is None and panel.init_image.resize_mode.isVisibleTo(panel)
 
 

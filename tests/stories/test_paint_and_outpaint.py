@@ -157,7 +157,7 @@ def test_paint_outpaint_look_closely_and_go_on_tomorrow(qtbot: QtBot, opened: Ca
     room.canvas.setFocus()
     qtbot.keyClick(room.canvas, Qt.Key.Key_1)
     ((_, cell),) = room.canvas.cells()
-    assert (cell.width(), cell.height()) == (24, 16) and room.canvas.zoom_bar.zoom.percent.text() == "100 %"
+    assert (cell.width(), cell.height()) == (24, 16) and room.canvas.zoom_bar.zoom.percent.text() == "100%"
     qtbot.keyClick(room.canvas, Qt.Key.Key_0)
     assert room.seed.text() == "Seed 5" and room.filmstrip.last_step() == 3
     room.filmstrip.setFocus()

@@ -57,7 +57,7 @@ class Heartbeat(QObject):
     def summary(self) -> str:
         gaps = sorted(self.gaps)
         shares = ", ".join(
-            f"{share} % under {1000 * gaps[min(len(gaps) - 1, len(gaps) * share // 100)]:.0f} ms"
+            f"{share}% under {1000 * gaps[min(len(gaps) - 1, len(gaps) * share // 100)]:.0f} ms"
             for share in (50, 95, 99)
         )
         return f"{len(gaps)} beats of {BEAT_MS} ms: {shares}, longest {1000 * gaps[-1]:.0f} ms"

@@ -40,7 +40,7 @@ def opened(qtbot: QtBot, dressed: QApplication) -> Iterator[Callable[[], Desktop
 
 def choose(dialog: SettingsDialog, percent: int) -> None:
     """Choose a text size from its list, as a click on an entry does."""
-    index = dialog.text_size.findText(f"{percent} %")
+    index = dialog.text_size.findText(f"{percent}%")
     dialog.text_size.setCurrentIndex(index)
     dialog.text_size.activated.emit(index)
 

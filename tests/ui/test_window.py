@@ -66,7 +66,7 @@ def test_it_comes_back_where_it_was(qtbot: QtBot, window: MainWindow) -> None:
 
 def test_the_window_fits_on_a_small_screen() -> None:
     assert smallest_on(QSize(1920, 1040)) == QSize(880, 470)
-    assert smallest_on(QSize(911, 512)) == QSize(880, 456)  # 1366 x 768 at 150 %
+    assert smallest_on(QSize(911, 512)) == QSize(880, 456)  # 1366 x 768 at 150%
     assert smallest_on(QSize(640, 480)) == QSize(860, 440)
 
 

@@ -159,7 +159,7 @@ _ACCENTED = str.maketrans(dict(zip("aeiouAEIOU", _DOUBLED, strict=True)))
 
 
 def longer(text: str) -> str:
-    """As a translation into a language with longer words would be: about 40 % longer, accents above and below."""
+    """As a translation into a language with longer words would be: about 40% longer, accents above and below."""
     return text.translate(_ACCENTED).replace("s", "ş")
 
 

@@ -101,7 +101,7 @@ def auroc(anomalous: ArrayLike, normal: ArrayLike) -> float:
 
 
 def auroc_interval(anomalous: Sequence[ArrayLike], normal: Sequence[ArrayLike], seed: int = 0) -> Interval:
-    """The AUROC with its 95 % bootstrap interval over images. Each entry is the score of an image or those of its pixels.
+    """The AUROC with its 95% bootstrap interval over images. Each entry is the score of an image or those of its pixels.
 
     Images of both kinds are resampled with replacement, so the pixels of an image stay together.
     """

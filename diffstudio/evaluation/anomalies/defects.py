@@ -96,7 +96,7 @@ def _colour_shifted(image: Image, other: Image, rng: np.random.Generator) -> Ima
 
 
 def _patch(image: Image, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a patch: 15 to 35 % of each side."""
+    """Top, left, height and width of a patch: 15 to 35% of each side."""
     sides = image.shape[1:]
     height, width = (max(2, round(side * rng.uniform(0.15, 0.35))) for side in sides)
     top, left = (int(rng.integers(side - part + 1)) for side, part in zip(sides, (height, width), strict=True))

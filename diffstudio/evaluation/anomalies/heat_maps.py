@@ -26,7 +26,7 @@ def smoothed(maps: NDArray[np.float32], deviation: float) -> NDArray[np.float32]
 
 
 def smoothing_of(side: int) -> float:
-    """The standard deviation of the blur in px for images of this side: 1.5 % of it, at least 0.7."""
+    """The standard deviation of the blur in px for images of this side: 1.5% of it, at least 0.7."""
     return max(0.7, 0.015 * side)
 
 

@@ -98,7 +98,7 @@ def detail_of(images: NDArray[np.float32]) -> Maps:
 
 
 def highest(maps: Maps) -> NDArray[np.float64]:
-    """The score [N] of each image: the mean of the highest 1 % of its map [N,H,W]."""
+    """The score [N] of each image: the mean of the highest 1% of its map [N,H,W]."""
     values = maps.reshape(len(maps), -1).astype(np.float64)
     count = max(1, round(_TOP * values.shape[1]))
     return np.asarray(np.partition(values, -count, axis=1)[:, -count:].mean(axis=1), np.float64)

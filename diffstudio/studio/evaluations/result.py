@@ -35,7 +35,7 @@ HOW_TO_READ = (
     "that does has probably copied. Lower is better for distances (Fréchet, kernel); higher for precision and density "
     "(fidelity), recall and coverage (diversity) and agreement (how well the caption or class is followed). "
     "Copies near 0, nearer to training near 0.5 and a loss gap near 0 mean that nothing was memorised; in the first "
-    "row, copies and nearer are what a copy of the training images would score. 95 % intervals are below the figures."
+    "row, copies and nearer are what a copy of the training images would score. 95% intervals are below the figures."
 )
 HOW_TO_READ_DIVERSITY = (
     "Mode collapse shows in the second table, compared with real images. Modes: the share of clusters of the held-out "
@@ -231,7 +231,7 @@ def _duplicates(name: str, found: Birthday | None) -> list[str]:
     if not found.pairs:
         return [f"no duplicates {among}: effectively more than {found.support.low:,.0f} different images"]
     pairs = f"{count_of(found.pairs, 'pair')} of duplicates"
-    return [f"{pairs} {among}: a batch of {found.batch:,.0f} has one with a probability of 50 %"]
+    return [f"{pairs} {among}: a batch of {found.batch:,.0f} has one with a probability of 50%"]
 
 
 def _class_lines(classes: Classes | None) -> list[str]:

@@ -219,7 +219,7 @@ def held_out_trend(steps: Curve, losses: Curve) -> tuple[Trend, str]:
     if recent.mean() > losses.min() * (1 + RISEN):
         percent = round(100 * (recent.mean() / losses.min() - 1))
         return Trend.RISING, (
-            f"The held-out loss has risen by {percent} % since step {best_step:,}: "
+            f"The held-out loss has risen by {percent}% since step {best_step:,}: "
             "the model is beginning to overfit its training images"
         )
     return Trend.LEVEL, f"The held-out loss has been level since about step {best_step:,}"

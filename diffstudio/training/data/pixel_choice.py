@@ -87,7 +87,7 @@ def why_unfit(record: ImageRecord, data: DataRecipe) -> str:
     if data.channels and data.fit in (CROP, BUCKET):  # not in runs of version 0.2, which used every shape
         kept = share_kept(record.width, record.height, size_for(record.width, record.height, data))
         if kept < LEAST_KEPT:
-            return f"of its {record.width:,} × {record.height:,} px only {100 * kept:.1f} % would be left"
+            return f"of its {record.width:,} × {record.height:,} px only {100 * kept:.1f}% would be left"
     return ""
 
 
@@ -151,7 +151,7 @@ def _fit(records: Sequence[ImageRecord]) -> str:
 
 
 def _why_fit(data: DataRecipe, records: Sequence[ImageRecord]) -> str:
-    percent = f"{100 * _cropped(records):.0f} % of their area"
+    percent = f"{100 * _cropped(records):.0f}% of their area"
     if data.fit == BUCKET:
         return f"aspect buckets, because centre squares would lose {percent}"
     return f"the centre square of each image, which loses {percent}"

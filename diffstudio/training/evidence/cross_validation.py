@@ -25,7 +25,7 @@ class CrossValidation:
     splits: int  # its folds
     images: int  # held out by one of its networks
     losses: tuple[tuple[int, float], ...]  # step and mean loss over these images, of all measurements
-    low: float  # the 95 % interval of the lowest of them
+    low: float  # the 95% interval of the lowest of them
     high: float
     baseline: float | None = None  # the loss of Gaussian models of the folds
 

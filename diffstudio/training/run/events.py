@@ -123,7 +123,7 @@ class RunHeldOut:
     drawn: tuple[float, ...] = ()  # density of adaptive noise levels at each
     upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
     splits: int = 0  # folds of a cross-validation; 0: it is the run's own
-    low: float | None = None  # the 95 % interval of the loss of a cross-validation
+    low: float | None = None  # the 95% interval of the loss of a cross-validation
     high: float | None = None
 
 
@@ -138,7 +138,7 @@ class RunCrossValidated:
     best_step: int
     length: int  # steps of the schedule that it is a part of
     loss: float  # at that step: the mean over these images
-    low: float  # its 95 % interval
+    low: float  # its 95% interval
     high: float
     steps: tuple[int, ...]  # of all measurements, rising
     losses: tuple[float, ...]

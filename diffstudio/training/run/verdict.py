@@ -372,7 +372,7 @@ def _cross_validated(cross: CrossValidation) -> str:
     (best, lowest), (last, loss) = cross.best, cross.losses[-1]
     text = (
         f"Cross-validated over {cross.splits} folds of {cross.images:,} images: the held-out loss was lowest at step "
-        f"{best:,}, {lowest:.4f} (95 % interval {cross.low:.4f} to {cross.high:.4f})"
+        f"{best:,}, {lowest:.4f} (95% interval {cross.low:.4f} to {cross.high:.4f})"
     )
     text += f"; {loss:.4f} at step {last:,}" if last != best else ""
     return f"{text}{_beside_baseline(cross.baseline)}."

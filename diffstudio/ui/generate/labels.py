@@ -319,7 +319,7 @@ RESIZE_MODES = [
 def fit_text(source: tuple[int, int], size: tuple[int, int], mode: ResizeName) -> str:
     """What a resize mode does to an image of `source` px for a result of `size` px; empty if the aspect ratio is kept.
 
-    `Crops 12 % left and right (64 px each)`
+    `Crops 12% left and right (64 px each)`
     """
     if source[0] * size[1] == source[1] * size[0]:
         return ""
@@ -342,7 +342,7 @@ def _border_text(border: tuple[float, ...], size: tuple[int, int], how: str) -> 
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %") if share >= 0.01 else f"{max(share, 0.001):.1%}".replace("%", " %")
+    return f"{share:.0%}" if share >= 0.01 else f"{max(share, 0.001):.1%}"
 
 
 def one_of(request: PictureRequest, index: int) -> PictureRequest:

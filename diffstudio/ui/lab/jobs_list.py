@@ -22,12 +22,12 @@ _TONES = {JobStatus.FAILED: "bad", JobStatus.INTERRUPTED: "warn", JobStatus.FINI
 
 
 def status_text(summary: JobSummary, title: str) -> str:
-    """The status as text: `Evaluate · running · 68 %`; `title` is the title of its page."""
+    """The status as text: `Evaluate · running · 68%`; `title` is the title of its page."""
     parts = [title, str(summary.status)]
     if summary.stopping:
         parts[1] = "stopping"
     elif summary.status is JobStatus.RUNNING and summary.fraction is not None:
-        parts.append(f"{100 * summary.fraction:.0f} %")
+        parts.append(f"{100 * summary.fraction:.0f}%")
     elif summary.status is JobStatus.FINISHED and summary.outcome:
         parts.append("incomplete")
     return " · ".join(parts)

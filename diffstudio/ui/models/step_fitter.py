@@ -185,7 +185,7 @@ def _kept_text(name: str, searched: int, less: Sequence[float]) -> str:
         if len(less) == searched
         else f" for {len(less):,} of {count_of(searched, 'choice')} of sampler and network calls"
     )
-    low, high = (f"{100 * share:.0f} %" for share in (min(less), max(less)))
+    low, high = (f"{100 * share:.0f}%" for share in (min(less), max(less)))
     by = low if low == high else f"{low} to {high}"
     return (
         f"The fitted steps{which} are kept with {name}: their images differ {by} less from converged ones. "

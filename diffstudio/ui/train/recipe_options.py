@@ -191,14 +191,14 @@ def noise_levels_text(recipe: Recipe) -> str:
 
 
 def augmentation_text(recipe: Recipe) -> str:
-    """The augmentation of a recipe: `flips, rotation up to 8°, shifts up to 6 %`."""
+    """The augmentation of a recipe: `flips, rotation up to 8°, shifts up to 6%`."""
     parts = []
     if recipe.data.flips > 0:
         parts.append("flips")
     if recipe.data.rotation_degrees > 0:
         parts.append(f"rotation up to {recipe.data.rotation_degrees:g}°")
     if recipe.data.translation > 0:
-        parts.append(f"shifts up to {100 * recipe.data.translation:g} %")
+        parts.append(f"shifts up to {100 * recipe.data.translation:g}%")
     return ", ".join(parts) or "none"
 
 

@@ -25,12 +25,12 @@ LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
 
 
 def status_text(summary: RunSummary) -> str:
-    """`training · 68 %`, `finished · learned little`."""
-    percent = f"{100 * summary.fraction:.0f} %"
+    """`training · 68%`, `finished · learned little`."""
+    percent = f"{100 * summary.fraction:.0f}%"
     match summary.status:
         case Status.STARTING:
             done = summary.prepared
-            return "starting" if done is None or done >= 1 else f"preparing · {100 * done:.0f} %"
+            return "starting" if done is None or done >= 1 else f"preparing · {100 * done:.0f}%"
         case Status.TRAINING if summary.compared is not None:
             return f"comparing · {percent}"
         case Status.FINISHED if summary.outcome in (Outcome.COPYING, Outcome.COLLAPSED):

@@ -129,7 +129,7 @@ class PrimaryButton(QPushButton):
 class ElidedButton(QPushButton):
     """A button that elides its text if there is not enough space."""
 
-    narrowest = 72  # px at 100 %, with its elided text
+    narrowest = 72  # px at 100%, with its elided text
 
     def minimumSizeHint(self) -> QSize:
         whole = super().minimumSizeHint()

@@ -127,7 +127,7 @@ ALL_IMAGES = Shortcut(
 ZOOM_CANVAS_IN = Shortcut(P.CANVAS, "Zoom in", ("+", "="), "generate/canvas/canvas")
 ZOOM_CANVAS_OUT = Shortcut(P.CANVAS, "Zoom out", ("-",), "generate/canvas/canvas")
 FIT_CANVAS = Shortcut(P.CANVAS, "Fit to window", ("0",), "generate/canvas/canvas")
-CANVAS_PIXELS = Shortcut(P.CANVAS, "Actual size (100 %)", ("1",), "generate/canvas/canvas")
+CANVAS_PIXELS = Shortcut(P.CANVAS, "Actual size (100%)", ("1",), "generate/canvas/canvas")
 PAN_CANVAS = Shortcut(P.CANVAS, "Pan a zoomed image", ("Left", "Right", "Up", "Down"), "generate/canvas/canvas")
 
 CHOOSE_JOB = Shortcut(

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QAbstractItemView, QApplication, QWidget
 
 from diffstudio.ui.widgets import theme
 
-_FIXED = "diffstudioFixedSize"  # a property: width and height in px at 100 %; 0 leaves one free
+_FIXED = "diffstudioFixedSize"  # a property: width and height in px at 100%; 0 leaves one free
 
 
 @runtime_checkable
@@ -23,7 +23,7 @@ class TextSized(Protocol):
 
 
 def fix_size(widget: QWidget, width: int = 0, height: int = 0) -> None:
-    """Fix the width or the height of a widget, in px at 100 %: it grows with the text. 0 leaves one free."""
+    """Fix the width or the height of a widget, in px at 100%: it grows with the text. 0 leaves one free."""
     widget.setProperty(_FIXED, [width, height])
     _fix(widget)
 

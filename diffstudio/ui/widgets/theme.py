@@ -102,7 +102,7 @@ def roles() -> Roles:
 
 
 def text_factor() -> float:
-    """How much larger all text is than designed: 1.5 for a text size of 150 %."""
+    """How much larger all text is than designed: 1.5 for a text size of 150%."""
     app = QGuiApplication.instance()
     return float((app.property(_TEXT_SIZE) if app else None) or 100) / 100
 

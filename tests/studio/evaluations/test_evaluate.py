@@ -111,7 +111,7 @@ def test_it_says_how_it_was_made_and_how_to_read_it(both: Evaluation) -> None:
     lines = text.split("\n")
     header = next(line for line in lines if "Fréchet" in line)
     assert lines.index(header) < next(i for i, line in enumerate(lines) if line.startswith("real images"))
-    assert lines[-3].startswith("The first row compares real") and "95 % intervals" in lines[-3]
+    assert lines[-3].startswith("The first row compares real") and "95% intervals" in lines[-3]
     assert lines[-1].startswith("Mode collapse shows in the second table")
     assert "agreement by chance would be 0.5" in text
 

@@ -162,7 +162,7 @@ def test_the_trend_of_the_held_out_loss(losses: list[float], trend: Trend) -> No
 def test_the_sentence_says_since_when() -> None:
     steps = np.arange(1.0, 9) * 250
     _, sentence = held_out_trend(steps, np.array([0.5, 0.3, 0.2, 0.15, 0.16, 0.18, 0.20, 0.22]))
-    assert "40 %" in sentence and "step 1,000" in sentence
+    assert "40%" in sentence and "step 1,000" in sentence
 
 
 def test_a_cross_validation_keeps_its_curve_beside_the_losses_of_the_run_that_follows() -> None:

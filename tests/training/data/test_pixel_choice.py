@@ -101,9 +101,9 @@ def test_bits() -> None:
     ("groups", "fit", "clause"),
     [
         ([(40, 64, 64)], "crop", ""),
-        ([(40, 68, 64)], "crop", "the centre square of each image, which loses 6 % of their area"),
-        ([(40, 300, 200)], "bucket", "aspect buckets, because centre squares would lose 33 % of their area"),
-        ([(20, 300, 200), (20, 200, 300), (20, 99, 99)], "bucket", "would lose 22 %"),
+        ([(40, 68, 64)], "crop", "the centre square of each image, which loses 6% of their area"),
+        ([(40, 300, 200)], "bucket", "aspect buckets, because centre squares would lose 33% of their area"),
+        ([(20, 300, 200), (20, 200, 300), (20, 99, 99)], "bucket", "would lose 22%"),
         ([(40, 64, 64), (1, 4000, 17)], "crop", "left out for their channels or shape: 040.png"),
     ],
 )
@@ -117,7 +117,7 @@ def test_the_fit_is_never_padding(groups: list[tuple[int, int, int]], fit: str, 
 def test_no_buckets_where_all_are_nearest_to_the_square() -> None:
     data, clauses = choose_pixels(replace(DATA, size=16), folder((20, 20, 16)), 4)
     assert (data.fit, data.buckets) == ("crop", ())
-    assert clauses == ["the centre square of each image, which loses 20 % of their area"]
+    assert clauses == ["the centre square of each image, which loses 20% of their area"]
     asked, _ = choose_pixels(replace(DATA, size=16, fit="bucket"), folder((20, 20, 16)), 4)
     assert asked.bucket_sizes == ((16, 16),)
 
@@ -140,7 +140,7 @@ def test_rare_shapes_join_the_nearest_bucket() -> None:
 
 def test_extreme_shapes_are_left_out_with_the_reason() -> None:
     data, _ = choose_pixels(DATA, folder((40, 64, 64)), 8)
-    assert why_unfit(folder((1, 4000, 17)).images[0], data) == "of its 4,000 × 17 px only 0.4 % would be left"
+    assert why_unfit(folder((1, 4000, 17)).images[0], data) == "of its 4,000 × 17 px only 0.4% would be left"
     assert why_unfit(folder((1, 4000, 17)).images[0], DATA) == ""  # of a run of version 0.2
 
 

@@ -143,7 +143,7 @@ def test_events_of_a_timed_run_are_spread_evenly_over_its_time() -> None:
     )  # nine seconds would be three minutes; but a verdict needs several: after an eighth of the run
     cadence.advance(0.3)
     assert not cadence.held_out_due(5, 224.0) and cadence.held_out_due(5, 225.0)
-    cadence.measured(30.0, 300.0)  # half a minute: these take at most 15 % of the time
+    cadence.measured(30.0, 300.0)  # half a minute: these take at most 15% of the time
     assert not cadence.held_out_due(5, 499.0) and cadence.held_out_due(5, 500.0)
     cadence.sampled(30.0, 120.0)  # samples take half a minute: not again for 200 seconds
     cadence.advance(0.4)

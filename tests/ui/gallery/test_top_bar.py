@@ -12,7 +12,7 @@ from diffstudio.ui.gallery.top_bar import ORDERS, PERIODS, SHORT, TopBar
 @pytest.mark.usefixtures("dressed")
 @pytest.mark.parametrize("width", [460, 500, 560, 900])
 def test_dates_and_orders_are_read_whole_in_a_narrow_room(qtbot: QtBot, width: int) -> None:
-    """460 px are left on a screen of 1366 x 768 px at 150 %; a text is shorter there, but never cut off."""
+    """460 px are left on a screen of 1366 x 768 px at 150%; a text is shorter there, but never cut off."""
     bar = TopBar()
     qtbot.addWidget(bar)
     bar.resize(width, 96)

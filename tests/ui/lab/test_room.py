@@ -108,7 +108,7 @@ def test_progress_is_shown_and_a_job_is_paused_resumed_and_cancelled(
     path = start(room, qtbot, tmp_path / "wait", "photos")
     view = room.job_view
     qtbot.waitUntil(lambda: view.progress.text() == "Working, 1 of 4", timeout=PATIENCE_MS)
-    assert view.line.fraction() == 0.25 and room.jobs_list.cards()[path].status() == "Evaluate · running · 25 %"
+    assert view.line.fraction() == 0.25 and room.jobs_list.cards()[path].status() == "Evaluate · running · 25%"
     qtbot.mouseClick(view.pause, Qt.MouseButton.LeftButton)
     until(qtbot, room, path, JobStatus.PAUSED)
     qtbot.waitUntil(lambda: view.pause.text() == "Resume", timeout=PATIENCE_MS)

@@ -109,14 +109,14 @@ def test_progress_is_shown_and_the_result_said(room: ModelsRoom, qtbot: QtBot) -
         assert bar.isVisible() and bar.title.text() == "Fitting steps: one"
     qtbot.waitUntil(lambda: not bar.isVisible())
     assert room.message.text() == (
-        "The fitted steps for 2 of 3 choices of sampler and network calls are kept with one: their images differ 40 % to "
-        "70 % less from converged ones. Choose the scheduler Fitted to this checkpoint in Generate."
+        "The fitted steps for 2 of 3 choices of sampler and network calls are kept with one: their images differ 40% to "
+        "70% less from converged ones. Choose the scheduler Fitted to this checkpoint in Generate."
     )
 
 
 def test_what_is_kept_of_one_search() -> None:
     text = _kept_text("tiny7", 1, [0.8151])
-    assert text.startswith("The fitted steps are kept with tiny7: their images differ 82 % less from converged ones.")
+    assert text.startswith("The fitted steps are kept with tiny7: their images differ 82% less from converged ones.")
 
 
 def test_a_second_one_has_to_wait_and_stop_stops(room: ModelsRoom, qtbot: QtBot, plan: dict[str, Any]) -> None:

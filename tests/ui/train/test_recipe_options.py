@@ -125,7 +125,7 @@ def test_another_optimiser_keeps_the_lower_rate_of_a_start_from_a_checkpoint() -
 def test_augmentation_text() -> None:
     assert (
         augmentation_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06)))
-        == "flips, rotation up to 8°, shifts up to 6 %"
+        == "flips, rotation up to 8°, shifts up to 6%"
     )
     assert augmentation_text(Recipe(data=DataRecipe(flips=0, rotation_degrees=0, translation=0))) == "none"
 

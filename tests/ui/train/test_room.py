@@ -908,7 +908,7 @@ def test_images_of_extreme_shapes_are_named_as_soon_as_the_folder_is_read(
     assert panel.problem.isVisible() and not panel.start.isEnabled()
     assert panel.recipe_reason.text().endswith(". With its own settings it can use none of the images.")
     assert "3 of other channels or shape" in warnings.banner.text() and warnings.isVisible()
-    assert "strip-0.png" in warnings.list.item(0).text() and "3.1 % would be left" in warnings.list.item(0).text()
+    assert "strip-0.png" in warnings.list.item(0).text() and "3.1% would be left" in warnings.list.item(0).text()
     settings = panel.run_settings()
     assert settings is not None
     panel._use_recipe(replace(settings.recipe, data=replace(settings.recipe.data, fit="pad")))

@@ -114,7 +114,7 @@ def _seeds(found: Comparison, names: Sequence[str]) -> Iterator[str]:
     several = [model for model in found.models if len(found.of_model(model)) > 1]
     if not several:
         return
-    yield "<details><summary>Each seed, with 95 % intervals</summary><div class='scroll'><table><tr><th></th><th>images</th>"
+    yield "<details><summary>Each seed, with 95% intervals</summary><div class='scroll'><table><tr><th></th><th>images</th>"
     yield "".join(f"<th>{escape(MEASURES[name].title)}</th>" for name in names) + "".join(
         f"<th>{escape(title)}</th>" for title in OTHERS
     )

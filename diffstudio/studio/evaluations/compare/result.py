@@ -230,7 +230,7 @@ class Comparison:
 HOW_TO_READ = (
     "The first row is the training part of the real images, measured like generated images. No model can be expected to "
     "do better, and in that row copies and nearer are the values that copying all training images would give. Rows with "
-    "several seeds show the mean, with the lowest and highest seed below it; others show 95 % intervals. Precision says "
+    "several seeds show the mean, with the lowest and highest seed below it; others show 95% intervals. Precision says "
     "nothing about diversity: a model that generates one good image again and again has perfect precision, so always read "
     "it together with recall and coverage."
 )

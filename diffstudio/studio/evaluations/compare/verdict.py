@@ -59,7 +59,7 @@ def evidence_of(entries: Sequence[Entry], real: Entry | None) -> str:
     if not found:
         return ""
     seeds = _measured(entries)
-    of = f"Mean of {seeds} seeds (lowest…highest" if seeds > 1 else "Value (95 % interval"
+    of = f"Mean of {seeds} seeds (lowest…highest" if seeds > 1 else "Value (95% interval"
     return f"{of}; real images): {found}"
 
 

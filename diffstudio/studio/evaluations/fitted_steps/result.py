@@ -26,7 +26,7 @@ class FittedLadder:
 
     @property
     def less(self) -> float:
-        """How much less its difference is, as a share: 0.3 is 30 % less."""
+        """How much less its difference is, as a share: 0.3 is 30% less."""
         return 1 - self.difference / self.usual_difference if self.usual_difference > 0 else 0.0
 
 

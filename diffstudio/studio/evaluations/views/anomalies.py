@@ -90,7 +90,7 @@ class AnomaliesView:
         return (
             f"{count:,} of {len(self.result.images):,} images {by_number(count, 'is', 'are')} called anomalous{scores}. "
             f"{self.result.held_out:,} held-out normal images support false-alarm rates of "
-            f"{self.smallest_percent:g} % and above."
+            f"{self.smallest_percent:g}% and above."
         )
 
     def at(self, rate: float) -> AnomaliesResult:

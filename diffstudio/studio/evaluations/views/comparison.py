@@ -126,7 +126,7 @@ def _table(found: Comparison) -> Table:
 
 
 def _seeds(found: Comparison) -> Table:
-    """Every seed of the models that have several, each with its own 95 % intervals."""
+    """Every seed of the models that have several, each with its own 95% intervals."""
     rows = _real_row(found)
     for entries in map(found.of_model, found.models):
         for entry in entries if len(entries) > 1 else ():

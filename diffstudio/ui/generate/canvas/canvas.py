@@ -217,7 +217,7 @@ class Canvas(CanvasContents):
             paint_note(painter, self._note, whole.intersected(QRectF(self.rect())))
 
     def _paint_image(self, painter: QPainter, index: int, cell: QRectF, radius: float) -> None:
-        """As it is: pixel by pixel where it is small or zoomed to 100 % or more, and otherwise resampled."""
+        """As it is: pixel by pixel where it is small or zoomed to 100% or more, and otherwise resampled."""
         shown = self._displayed()[index]
         if self._is_small(index) or self._shows_pixels(shown):
             paint_pixels(painter, shown.image, cell, QRectF(self.rect()), radius)
@@ -231,7 +231,7 @@ class Canvas(CanvasContents):
         rounded(painter, shown.scaled, cell, radius)
 
     def _shows_pixels(self, shown: CanvasImage) -> bool:
-        """Whether an image is zoomed to 100 % or more, and is no preview, whose pixels are not those of the image."""
+        """Whether an image is zoomed to 100% or more, and is no preview, whose pixels are not those of the image."""
         return not self.is_fitted() and self.zoom() >= 1 and shown.image.size() == self._view().size
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -54,7 +54,7 @@ class MaskDialog(QDialog):
             "Brush size", SMALLEST, LARGEST, self.editor.brush, suffix=" px", tooltip="Brush diameter ([ and ])"
         )
         self.softness = LabelledSlider(
-            "Softness", 0, 100, 100 * self.editor.softness, suffix=" %", tooltip="How soft the edge of the brush is"
+            "Softness", 0, 100, 100 * self.editor.softness, suffix="%", tooltip="How soft the edge of the brush is"
         )
         self.undo = SecondaryButton("Undo", "arrow-u-up-left", "Undo the last stroke (Ctrl+Z)")
         self.redo = SecondaryButton("Redo", "arrow-u-up-right", "Redo (Ctrl+Shift+Z)")

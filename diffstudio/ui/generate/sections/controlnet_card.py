@@ -132,10 +132,10 @@ class ControlNetCard(QWidget):
             tooltip="How strongly the ControlNet acts (control weight)",
         )
         self.start = LabelledSlider(
-            "Start", 0, 99, 0, suffix=" %", tooltip="The fraction of the steps at which the ControlNet starts"
+            "Start", 0, 99, 0, suffix="%", tooltip="The fraction of the steps at which the ControlNet starts"
         )
         self.end = LabelledSlider(
-            "End", 1, 100, 100, suffix=" %", tooltip="The fraction of the steps at which the ControlNet ends"
+            "End", 1, 100, 100, suffix="%", tooltip="The fraction of the steps at which the ControlNet ends"
         )
         self._preprocessor_chosen = False
         self._control_types: dict[str, tuple[ControlTypeName, ...]] = {}  # of each union ControlNet

@@ -58,7 +58,7 @@ class CompareView(ResultView):
         self.verdicts = VerdictsView()
         self.table, self.grids, self.plot, self.pairs = TableView(), GridsView(), PlotView(), PairsView()
         self.seeds = TableView()
-        self.show_seeds = SecondaryButton(_SHOW_SEEDS, tooltip="A table of each seed with its own 95 % intervals")
+        self.show_seeds = SecondaryButton(_SHOW_SEEDS, tooltip="A table of each seed with its own 95% intervals")
         self.how, self.likelihoods = HowToRead(), Sentences("Bits per dimension")
         self.notes = Sentences("Notes", "warn")
         self.open_page = SecondaryButton("Open in browser", "globe", "Open the whole comparison in the web browser")

@@ -55,7 +55,7 @@ HOW = (
     "square of their ratio. Schedules with other times and scales can be compared by log-SNR: at the same value they are "
     "equally hard to undo. x_t is shown divided by (alpha² + sigma²)^½, noise from -3 to 3 deviations."
 )
-_WIDEST = 900  # px of the page at 100 %: three images at their largest
+_WIDEST = 900  # px of the page at 100%: three images at their largest
 _FIRST = 0.3  # share of the slider at first
 _CELL = 128  # px of the first image on the sheet of the starter
 
@@ -76,8 +76,8 @@ class ForwardView(InteractiveView):
             "Noise schedule", (), "Of a family of models, or of a checkpoint in your library"
         )
         self.slider = LabelledSlider(
-            "Noise", 0, 100, 100 * _FIRST, step=0.1, decimals=1, suffix=" %",
-            tooltip="The time t as a share of its largest: 0 % is the image, 100 % noise",
+            "Noise", 0, 100, 100 * _FIRST, step=0.1, decimals=1, suffix="%",
+            tooltip="The time t as a share of its largest: 0% is the image, 100% noise",
         )  # fmt: skip
         self.choose = SecondaryButton("Image…", "image", "Choose an image, or drop one here")
         self.again = SecondaryButton("New noise", "dice-five", "Draw other noise")

@@ -89,8 +89,8 @@ class RestoreResultView(ResultView):
             0,
             100,
             0,
-            suffix=" %",
-            tooltip="0 % is the posterior mean, with the lowest error; 100 % is a posterior sample, with more detail",
+            suffix="%",
+            tooltip="0% is the posterior mean, with the lowest error; 100% is a posterior sample, with more detail",
         )
         self.about = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
         self.how, self.notes = HowToRead(), Sentences("Notes", "warn")

@@ -12,7 +12,7 @@ from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted, mark
 
-HEIGHTS = 240, 448  # px, at 100 %: the least and the largest
+HEIGHTS = 240, 448  # px, at 100%: the least and the largest
 _TOOLTIP = (
     "Drag the divider, click where it should be, or press Left and Right; Home and End show only one side. "
     "Both images can be dragged to a panel"

@@ -67,7 +67,7 @@ class DecisionsView(QWidget):
             5,
             step=0.1,
             decimals=2,
-            suffix=" %",
+            suffix="%",
             tooltip="The share of normal images that may be called anomalous",
         )
         self.called = WrappingText("", "dim")

@@ -54,7 +54,7 @@ class TableModel(QAbstractTableModel):
             case _Role.AccessibleTextRole if place >= 0:
                 name = self.table.columns[place].name
                 shown = "not measured" if cell is None else cell.text()
-                interval = f", 95 % interval {cell.interval()}" if cell is not None and cell.interval() else ""
+                interval = f", 95% interval {cell.interval()}" if cell is not None and cell.interval() else ""
                 return f"{row.name}: {name} {shown}{interval}"
             case _Role.ToolTipRole:
                 return plain_tooltip(row.name if place < 0 else self.table.columns[place].about)

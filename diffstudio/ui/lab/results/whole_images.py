@@ -13,7 +13,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 
-LEAST, LARGEST = 120, 288  # px of an image, at 100 %
+LEAST, LARGEST = 120, 288  # px of an image, at 100%
 _SPACING, _ABOVE_NAME = 12, 4  # px
 
 

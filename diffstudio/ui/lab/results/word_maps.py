@@ -23,7 +23,7 @@ from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
-SIDE = 224  # px of an image, at 100 %
+SIDE = 224  # px of an image, at 100%
 _LISTED = 6  # words listed for a place
 _KEY_STEPS = 32  # presses of an arrow key across the image
 _KEYS = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}

@@ -61,12 +61,12 @@ def as_seen(path: Path, record: ImageRecord, side: int, data: DataRecipe) -> QIm
 
 
 def seen_sentence(record: ImageRecord, data: DataRecipe) -> str:
-    """`seen at 64 x 64 px, 33 % cropped`, or why an image is not used."""
+    """`seen at 64 x 64 px, 33% cropped`, or why an image is not used."""
     if why := why_unfit(record, data):
         return f"not used: {why}"
     width, height = size_for(record.width, record.height, data)
     lost = 0 if data.fit == PAD else round(100 * (1 - share_kept(record.width, record.height, (width, height))))
-    return f"seen at {width} × {height} px" + (f", {lost} % cropped" if lost else "")
+    return f"seen at {width} × {height} px" + (f", {lost}% cropped" if lost else "")
 
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:

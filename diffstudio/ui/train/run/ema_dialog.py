@@ -65,7 +65,7 @@ class EmaDialog(FittedDialog):
         self.setMinimumWidth(400)
         self.resize(500, 10)
         self.length = LabelledSlider(
-            "Length", 100 * SHORTEST, 100 * LONGEST, _USUAL, step=0.5, decimals=1, suffix=" %", tooltip=_LENGTH_TIP
+            "Length", 100 * SHORTEST, 100 * LONGEST, _USUAL, step=0.5, decimals=1, suffix="%", tooltip=_LENGTH_TIP
         )
         self.loss = label("", wrap=True)
         self.measure = SecondaryButton("Measure", "", "Measure the held-out loss at this length")
@@ -191,7 +191,7 @@ class EmaDialog(FittedDialog):
 
     def _show_samples(self, found: Averages) -> None:
         before = self.thumbnails
-        name = f"Sample with an average of {100 * found.length:g} %"
+        name = f"Sample with an average of {100 * found.length:g}%"
         self.thumbnails = [
             ImageThumbnail(ImageTarget(path=Path(file)), theme.scaled(_SIDE), name=name, tooltip=name)
             for file in found.samples
@@ -215,7 +215,7 @@ class EmaDialog(FittedDialog):
         text = "Held-out loss at this length: " + ("not measured" if loss is None else f"{loss:.5f}")
         if len(self.losses) > 1:
             lowest = min(self.losses, key=lambda length: self.losses[length])
-            text += f". Lowest of {len(self.losses)} measured: {self.losses[lowest]:.5f} at {100 * lowest:g}\u00a0%"
+            text += f". Lowest of {len(self.losses)} measured: {self.losses[lowest]:.5f} at {100 * lowest:g}%"
         self.loss.setText(f"{text}.")
 
     def _show_progress(self, found: JobSummary) -> None:

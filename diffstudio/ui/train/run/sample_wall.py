@@ -34,7 +34,7 @@ from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 GAP = 6  # px between samples
-SMALLEST, LARGEST = 48, 80  # px of a sample at 100 %
+SMALLEST, LARGEST = 48, 80  # px of a sample at 100%
 MAX_SHEETS = 256  # kept in memory, each at the size it is shown
 _RADIUS = 6
 _STEPS = {  # what a key adds to row and column

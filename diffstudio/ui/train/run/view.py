@@ -44,9 +44,9 @@ def status_line(summary: RunSummary) -> str:
                 return "Starting…"
             if summary.prepared >= 1:
                 return "Finding the fastest settings for this machine…"
-            return f"Preparing images, {100 * summary.prepared:.0f} %…"
+            return f"Preparing images, {100 * summary.prepared:.0f}%…"
         case Status.TRAINING if summary.compared is not None:
-            parts.append(f"comparing checkpoints, {100 * summary.compared:.0f} %")
+            parts.append(f"comparing checkpoints, {100 * summary.compared:.0f}%")
         case Status.TRAINING if summary.steps and summary.step >= summary.steps and not summary.folds:
             parts.append("drawing final samples")
         case Status.TRAINING:

@@ -14,13 +14,13 @@ class ZoomButtons(QWidget):
     """`stepped` carries 1 or -1."""
 
     stepped = Signal(object)
-    toggled = Signal()  # between the fitted size and 100 %
+    toggled = Signal()  # between the fitted size and 100%
 
     def __init__(self) -> None:
         super().__init__()
         describe(self, "Zoom", " ")
         self.zoom_out = SecondaryButton("", "minus", "Zoom out (-)", name="Zoom out", role="dim")
-        self.percent = SecondaryButton("100 %", "", "Show actual size (1)")
+        self.percent = SecondaryButton("100%", "", "Show actual size (1)")
         self.percent.setFlat(True)
         self.percent.setFont(theme.font(theme.SMALL_PIXELS))
         text_size.fix_size(self.percent, 64, 28)
@@ -36,7 +36,7 @@ class ZoomButtons(QWidget):
 
     def show_zoom(self, scale: float, *, fits: bool, can_zoom_in: bool = True, can_zoom_out: bool = True) -> None:
         """`scale`: screen px per image px. `fits`: the image is as large as its place."""
-        self.percent.setText(f"{scale:.0%}".replace("%", " %"))
+        self.percent.setText(f"{scale:.0%}")
         self.percent.setAccessibleName(f"Zoom {self.percent.text()}{', fitted' if fits else ''}")
         set_tooltip(self.percent, "Show actual size (1)" if fits else "Fit to window (0)")
         self.zoom_in.setEnabled(can_zoom_in)

@@ -13,14 +13,14 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.layout.window_state import read_window_state, save_widths
 
-_WIDE = 1180  # px of all columns at a text size of 100 %: from here on they have their wide widths
+_WIDE = 1180  # px of all columns at a text size of 100%: from here on they have their wide widths
 _KEY_STEP = 16  # px that an arrow key moves a handle
 _LARGEST_SHARE = 0.4  # of all columns, that a side column takes by itself
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. A side column has widths in px at a text size of 100 %; the one without takes the rest, and at least
+    """A column. A side column has widths in px at a text size of 100%; the one without takes the rest, and at least
     `least` as long as the others can give way.
     """
 

@@ -170,12 +170,12 @@ def test_one_line_has_all_measures_of_a_model_over_its_seeds() -> None:
     assert line.startswith("Mean of 3 seeds (lowest…highest; real images): precision ")
     assert f"recall {(0.5 + 2 * recall) / 3:.3f} (0.500…{recall:.3f}; {real:.3f})" in line
     alone = evidence_of(three[1:2], entry(REAL))
-    assert alone.startswith("Value (95 % interval; real images): ") and "recall 0.500 (0.400…0.600;" in alone
+    assert alone.startswith("Value (95% interval; real images): ") and "recall 0.500 (0.400…0.600;" in alone
     two = [replace(three[0], figures={}), three[1], three[2]]
     assert evidence_of(two, entry(REAL)).startswith("Mean of 2 seeds"), "one seed was not measured"
     assert evidence_of([replace(three[0], figures={})], entry(REAL)) == ""
     endless = replace(three[0], figures={"support": Interval(inf, inf, inf), "recall": Interval(0.5, 0.4, 0.6)})
-    assert evidence_of([endless], None) == "Value (95 % interval; real images): recall 0.500 (0.400…0.600)"
+    assert evidence_of([endless], None) == "Value (95% interval; real images): recall 0.500 (0.400…0.600)"
 
 
 def test_a_row_of_another_number_of_images_is_not_judged_by_the_real_one() -> None:

@@ -84,7 +84,7 @@ def found(real: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_images_of_a_known_density_have_its_entropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways within 1 % of the bits of a quantised Gaussian, through files of 8 bits."""
+    """Both ways within 1% of the bits of a quantised Gaussian, through files of 8 bits."""
     folder = write_normal_images(tmp_path / "normal", 60)
     recipe = replace(RECIPE, data=DataRecipe(size=16, held_out=0.5, flips=0.0, channels=1))
     path = write_checkpoint(tmp_path / "known.safetensors", Conditioning.NONE, recipe)

@@ -72,7 +72,7 @@ def test_the_rate_moves_what_is_called_anomalous_as_a_search_at_that_rate_would(
     assert [view.count_at(rate) for rate in (0.04, 0.05, 0.1, 0.55, 1.0)] == [0, 1, 2, 3, 4]
     assert view.sentence_at(0.1) == (
         "2 of 4 images are called anomalous (score above 18.0). 19 held-out normal images support false-alarm "
-        "rates of 5 % and above."
+        "rates of 5% and above."
     )
     assert view.threshold_at(0.04) is None and view.sentence_at(0.04).startswith("0 of 4 images are called anomalous. ")
 
@@ -141,7 +141,7 @@ def test_damage_is_named(tmp_path: Path, key: str) -> None:
 def test_the_smallest_rate_is_rounded_up_so_that_it_is_supported(tmp_path: Path, normals: int, percent: float) -> None:
     view = read_anomalies(JobFolder(tmp_path), example(smallest_false_alarm=1 / (1 + normals), held_out=normals))
     assert view.smallest_percent == percent and percent / 100 >= 1 / (1 + normals)
-    assert f"rates of {percent} % and above" in view.sentence_at(0.5)
+    assert f"rates of {percent}% and above" in view.sentence_at(0.5)
 
 
 def test_damaged_decisions_are_a_note_beside_the_result(tmp_path: Path) -> None:

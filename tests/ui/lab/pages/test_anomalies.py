@@ -109,7 +109,7 @@ def test_the_slider_moves_which_images_are_anomalous(view: AnomaliesResultView, 
     rate = view.decisions.rate
     assert statuses(view) == ["anomalous", "normal", "normal", "normal"]
     rate.set_value(0)  # below what 19 normal images support
-    assert rate.value() == 5 and "rates of 5 % and above" in view.decisions.called.text()
+    assert rate.value() == 5 and "rates of 5% and above" in view.decisions.called.text()
     view.plot.choice.set_value(1)
     view.plot.choice.chosen.emit(1)
     before = view.plot.canvas.grab().toImage()

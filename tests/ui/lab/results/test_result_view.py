@@ -45,7 +45,7 @@ def test_the_table_has_the_real_row_first_with_intervals(view: EvaluateView) -> 
     assert [model.index(row, 0).data() for row in range(3)] == ["real images (training part)", "tiny", "made"]
     assert model.index(1, 1).data() == "0.600\n0.500 to 0.700"
     accessible = model.index(1, 1).data(Qt.ItemDataRole.AccessibleTextRole)
-    assert accessible == "tiny: Fréchet distance 0.600, 95 % interval 0.500 to 0.700"
+    assert accessible == "tiny: Fréchet distance 0.600, 95% interval 0.500 to 0.700"
     assert "Lower is better" in str(model.headerData(1, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole))
     assert model.index(0, 1).data(Qt.ItemDataRole.ForegroundRole) == theme.colour("dim")
     assert model.index(1, 1).data(Qt.ItemDataRole.ForegroundRole) is None

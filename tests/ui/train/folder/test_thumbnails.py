@@ -53,13 +53,13 @@ def test_an_image_is_shown_as_the_network_sees_it(tmp_path: Path) -> None:
     square = DataRecipe(size=16, fit="crop", channels=3, bits=8)
     image = as_seen(tmp_path / "wide.png", record, 32, square)
     assert image is not None and image.pixelColor(1, 16).red() == 255
-    assert seen_sentence(record, square) == "seen at 16 × 16 px, 67 % cropped"
+    assert seen_sentence(record, square) == "seen at 16 × 16 px, 67% cropped"
 
     wide = DataRecipe(size=16, fit="bucket", buckets=(24, 12), channels=3, bits=8)
     image = as_seen(tmp_path / "wide.png", record, 32, wide)
     assert image is not None
     assert image.pixelColor(16, 1).alpha() == 0 and image.pixelColor(1, 16).alpha() == 255
-    assert seen_sentence(record, wide) == "seen at 24 × 12 px, 33 % cropped"
+    assert seen_sentence(record, wide) == "seen at 24 × 12 px, 33% cropped"
 
     padded = DataRecipe(size=16, fit="pad", background="#0000ff", channels=3, bits=8)
     image = as_seen(tmp_path / "wide.png", record, 32, padded)

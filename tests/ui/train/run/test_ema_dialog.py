@@ -132,10 +132,10 @@ def test_a_length_is_measured_sampled_and_saved(room: TrainRoom, qtbot: QtBot) -
     click(qtbot, dialog.best)
     qtbot.waitUntil(lambda: dialog.chosen() == 0.02, timeout=PATIENCE_MS)
     qtbot.waitUntil(dialog.draw.isEnabled)
-    assert dialog.loss.text() == "Held-out loss at this length: 0.12500. Lowest of 3 measured: 0.12500 at 2\u00a0%."
+    assert dialog.loss.text() == "Held-out loss at this length: 0.12500. Lowest of 3 measured: 0.12500 at 2%."
     click(qtbot, dialog.draw)
     qtbot.waitUntil(lambda: len(dialog.thumbnails) == 2, timeout=PATIENCE_MS)
-    assert not dialog.thumbnails[0].image().isNull() and "2 %" in dialog.thumbnails[0].toolTip()
+    assert not dialog.thumbnails[0].image().isNull() and "2%" in dialog.thumbnails[0].toolTip()
     with qtbot.waitSignal(dialog.menu_requested):
         dialog.thumbnails[0].menu_requested.emit(dialog.thumbnails[0].target, dialog.pos())
     qtbot.waitUntil(dialog.save.isEnabled)

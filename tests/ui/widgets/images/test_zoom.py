@@ -47,7 +47,7 @@ def test_the_point_under_the_pointer_stays_in_place() -> None:
 
 
 def test_the_steps_go_through_the_fitted_size_and_100_percent() -> None:
-    zoom, here = Zoom(), view(1000, 1000)  # fits at 40 %
+    zoom, here = Zoom(), view(1000, 1000)  # fits at 40%
     seen = []
     for _ in range(20):
         zoom.step(1, here)
@@ -56,7 +56,7 @@ def test_the_steps_go_through_the_fitted_size_and_100_percent() -> None:
     for _ in range(30):
         zoom.step(-1, here)
     assert zoom.factor is None and zoom.scale(here) == pytest.approx(0.4)
-    small, here = Zoom(), view(64, 64, exact=True)  # fits at 625 %
+    small, here = Zoom(), view(64, 64, exact=True)  # fits at 625%
     small.step(-1, here)
     assert small.factor == 6
     small.step(-1, here)
