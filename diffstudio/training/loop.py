@@ -26,7 +26,7 @@ from diffstudio.training.run.command_listener import CommandListener, training_t
 from diffstudio.training.run.events import RunEvent, RunFailed, RunStopped, RunWaiting
 from diffstudio.training.run.follow import follow, lead, leave_signals_to_the_leader
 from diffstudio.training.run.resume import Length, resumed_run
-from diffstudio.training.run.run_folder import RESUME_WITH_SPACE, Command, RunFolder
+from diffstudio.training.run.run_folder import CONTROL, RESUME_WITH_SPACE, Command, RunFolder
 from diffstudio.training.run.setup import RunContext, new_run
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.run.tensorboard import TensorBoardLog
@@ -173,7 +173,7 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
     except BaseException:  # Interrupted and Ctrl+C too: no half-made run folder is left
         if not run.recipe_file.exists():
             with suppress(OSError):
-                for name in ("events.jsonl", "control.json"):
+                for name in ("events.jsonl", CONTROL):
                     (path / name).unlink(missing_ok=True)
                 for folder in (path / "samples", path / "checkpoints", path, *parents):
                     if folder.is_dir() and not any(folder.iterdir()):

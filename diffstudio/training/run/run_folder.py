@@ -26,11 +26,13 @@ skipped.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,12 @@ from diffstudio.training.run.events import RunEvent, event_line, parse_events
 
 RESUME_WITH_SPACE = "Free some space, then resume the run"
 FORMAT = 1
+CONTROL = "control.json"
 _LOOKED_AT_SECONDS = 0.5  # far longer than another process takes that only looks whether the lock is held
 _LATEST_TIME = 1e11  # seconds since the epoch; what is later is damage
+
+
+_log = logging.getLogger(__name__)
 
 
 class Command(StrEnum):
@@ -101,7 +107,7 @@ class RunFolder:
         run._write_json(
             "run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": creation_time(path)}
         )
-        if not (path / "control.json").exists():  # a command sent during the setup counts
+        if not (path / CONTROL).exists():  # a command sent during the setup counts
             run.send(Command.RUN)
         recipe.write(run.recipe_file)  # last: a folder without it is not a run yet
         return run
@@ -224,7 +230,7 @@ class RunFolder:
 
     def send(self, command: Command) -> None:
         """Write the command into the control file. StorageProblem when that fails."""
-        self._write_json("control.json", self._control() | {"format": FORMAT, "command": str(command)})
+        self._write_json(CONTROL, self._control() | {"format": FORMAT, "command": str(command)})
 
     def ask_for(self, what: RunRequest, prompts: Sequence[str] | None = None) -> None:
         """Ask the process of the run for samples or a checkpoint at its next step. StorageProblem.
@@ -235,7 +241,7 @@ class RunFolder:
         if prompts is not None:
             values["prompts"] = list(prompts)
         count = values.get(what)
-        self._write_json("control.json", values | {str(what): count + 1 if isinstance(count, int) else 1})
+        self._write_json(CONTROL, values | {str(what): count + 1 if isinstance(count, int) else 1})
 
     def asked(self) -> dict[RunRequest, int]:
         """How often the process was asked for each of these."""
@@ -272,16 +278,20 @@ class RunFolder:
             lock.release()
 
     def command(self) -> Command:
-        """The command in the control file; RUN without one."""
+        """The command in the control file; RUN without one, and where it is damaged, which the log says."""
+        command = self._control().get("command", Command.RUN)
         try:
-            return Command(self._control()["command"])
-        except (KeyError, ValueError):
+            return Command(command)
+        except ValueError:
+            _log_once(self.path, f"{self.damaged(CONTROL)}: “{command!s:.80}” is no command")
             return Command.RUN
 
     def _control(self) -> dict[str, Any]:
         try:
-            return self._read_json("control.json")
-        except RunProblem:
+            return self._read_json(CONTROL)
+        except RunProblem as problem:
+            if not isinstance(problem.__cause__, FileNotFoundError):
+                _log_once(self.path, str(problem))
             return {"format": FORMAT}
 
     def _ends_with_newline(self) -> bool:
@@ -303,6 +313,12 @@ class RunFolder:
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
         write_text(self.path / name, json.dumps(value))
+
+
+@cache
+def _log_once(run: Path, damage: str) -> None:
+    """In each process: the control file is read several times a second."""
+    _log.warning("%s. The work goes on as without a command.", damage.rstrip("."))
 
 
 def creation_time(run: Path) -> float:

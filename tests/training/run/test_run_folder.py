@@ -260,11 +260,16 @@ def test_commands_reach_the_run(run: RunFolder, command: Command) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"null", b"[]", b'{"command": "dance"}', b'{"command": ["stop"]}', b"\xff", b"[" * 100_000]
 )
-def test_a_damaged_control_file_lets_the_run_go_on(run: RunFolder, content: bytes) -> None:
+def test_a_damaged_control_file_lets_the_run_go_on_and_the_log_says_so(
+    run: RunFolder, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     (run.path / "control.json").write_bytes(content)
-    assert run.command() is Command.RUN
+    assert [run.command() for _ in range(3)] == [Command.RUN] * 3
+    (message,) = caplog.messages
+    assert message.startswith(f"control.json of the run {run.name} ")
+    assert message.endswith(". The work goes on as without a command.")
     (run.path / "control.json").unlink()
-    assert run.command() is Command.RUN
+    assert run.command() is Command.RUN and len(caplog.messages) == 1
 
 
 def test_commands_from_many_hands_at_once(run: RunFolder) -> None:
