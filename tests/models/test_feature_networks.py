@@ -109,7 +109,7 @@ def test_other_networks_and_damaged_ones_are_named(folders: Path, tmp_path: Path
     config = json.loads((folders / "clip-small" / "config.json").read_text()) | {"projection_dim": 12}
     (other / "config.json").write_text(json.dumps(config))
     (other / "model.safetensors").write_bytes((folders / "clip-small" / "model.safetensors").read_bytes())
-    with pytest.raises(CheckpointDamaged, match=r"other shapes, as visual_projection\.weight"):
+    with pytest.raises(CheckpointDamaged, match=r"another shape, as visual_projection\.weight"):
         open_network(other, CPU)
     with pytest.raises(CheckpointMissing, match="one of: auto, imagenet, folder, inception, dinov2, clip"):
         open_network(tmp_path / "nowhere", CPU)

@@ -65,7 +65,7 @@ def test_what_cannot_be_shown_is_said() -> None:
     assert view.steps == ()
     assert view.warnings[0] == "It is assumed." and "no less noise than log-SNR" in view.warnings[1]
     assert view.warnings[2].startswith("This noise schedule cannot be used with this model")
-    assert view.warnings[3].startswith("Trailing: This model cannot be sampled in 2000 steps")
+    assert view.warnings[3].startswith("Trailing: This model cannot be sampled in 2,000 steps")
 
 
 def test_everything_is_saved_as_image_and_data() -> None:
