@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.evaluation.connected_groups import first_of_groups
 from diffstudio.training.data.folder_classes import class_labels
 from diffstudio.training.data.folder_report import HELD_OUT, FolderReport, ImageRecord
 from diffstudio.training.data.usable_images import usable_images
@@ -43,11 +44,13 @@ def held_out_images(
     by_folder = held_out_by_folder(records)
     if by_folder is not None:
         return by_folder
-    if data.sequences_together:
-        by_hash = held_out_by_group(paths, _pairs(report), report.sequences, data.held_out)
-    else:
+    if not data.sequences_together:
         by_hash = held_out_by_hash(paths, [*similar, *same], data.held_out)  # a copy follows the group of its original
-    return with_every_class_trained(_with_copies_trained(by_hash, paths, same), labels)
+        return with_every_class_trained(_with_copies_trained(by_hash, paths, same), labels)
+    by_group = held_out_by_group(paths, _pairs(report), report.sequences, data.held_out)
+    index = {path: number for number, path in enumerate(paths)}
+    groups = [[index[path] for path in group] for group in _kept_together(paths, _pairs(report), report.sequences)]
+    return with_every_class_trained(_with_copies_trained(by_group, paths, same), labels, groups)
 
 
 def count_leaks(report: FolderReport, data: DataRecipe) -> int:
@@ -65,7 +68,7 @@ def count_leaks(report: FolderReport, data: DataRecipe) -> int:
     side_of = dict(zip((record.path for record in records), sides, strict=True))  # negative: always trained on
     frames = set(itertools.chain.from_iterable(report.sequences)) if data.sequences_together else set()
     groups = _groups(tuple(side_of), [*report.near_duplicates, *report.joined])
-    mixed = [group for group in groups.values() if len({side_of[path] for path in group}) > 1]
+    mixed = [group for group in groups if len({side_of[path] for path in group}) > 1]
     leaks = {path for group in mixed for path in group if path not in frames}
     for one, other in (*report.near_duplicates, *_neighbours(report.sequences)):
         if one in side_of and other in side_of and side_of[one] != side_of[other]:
@@ -88,7 +91,7 @@ def _with_copies_trained(
     """`held_out` [N] without images of which an exact copy is trained on: there are too many to hold all of them out."""
     index = {path: number for number, path in enumerate(paths)}
     found = held_out.copy()
-    for group in _groups(paths, same).values():
+    for group in _groups(paths, same):
         members = [index[path] for path in group]
         if not held_out[members].all():
             found[members] = False
@@ -120,7 +123,7 @@ def held_out_by_group(
     """
     index = {path: number for number, path in enumerate(paths)}
     inside = [[frame for frame in film if frame in index] for film in films]
-    groups = {group[0]: group for group in _groups(paths, [*similar, *_neighbours(inside)]).values()}
+    groups = {group[0]: group for group in _kept_together(paths, similar, films)}
     held_out = np.zeros(len(paths), dtype=bool)
     if fraction <= 0:
         return held_out
@@ -202,7 +205,7 @@ def deal_folds(
     }
     together = [*similar, *_neighbours(itertools.chain.from_iterable(parts))]
     together = [pair for pair in together if not _are_cut(*(part_of.get(path) for path in pair))]
-    groups = {first: [index[path] for path in group] for first, group in _groups(paths, together).items()}
+    groups = {group[0]: [index[path] for path in group] for group in _groups(paths, together)}
     of_class = Counter(int(labels[members[0]]) for members in groups.values())
     counts: Counter[tuple[int, int]] = Counter()  # (fold, class)
     totals: Counter[int] = Counter()
@@ -235,28 +238,39 @@ def _are_cut(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool
     return one is not None and other is not None and one[0] == other[0] and one != other
 
 
-def _groups(paths: Sequence[Path], similar: Iterable[tuple[Path, Path]]) -> dict[Path, list[Path]]:
-    """Images that are alike, directly or through others, together by one of them; each in the order of `paths`."""
-    parents = {path: path for path in paths}
-
-    def first_of(path: Path) -> Path:
-        while parents[path] != path:
-            parents[path] = path = parents[parents[path]]
-        return path
-
-    for one, other in similar:
-        if one in parents and other in parents:
-            parents[first_of(other)] = first_of(one)
-    groups: dict[Path, list[Path]] = {}
-    for path in paths:
-        groups.setdefault(first_of(path), []).append(path)
-    return groups
+def _groups(paths: Sequence[Path], similar: Iterable[tuple[Path, Path]]) -> list[list[Path]]:
+    """Images that are alike, directly or through others, together; each group, and the groups, in the order of `paths`."""
+    index = {path: number for number, path in enumerate(paths)}
+    pairs = [(index[one], index[other]) for one, other in similar if one in index and other in index]
+    first_of = first_of_groups(len(paths), *np.array(pairs, dtype=np.intp).reshape(-1, 2).T)
+    groups: dict[int, list[Path]] = {}
+    for path, first in zip(paths, first_of.tolist(), strict=True):
+        groups.setdefault(first, []).append(path)
+    return list(groups.values())
 
 
-def with_every_class_trained(held_out: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """`held_out` [N] without the images of classes that would have none left to train on."""
+def _kept_together(
+    paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], films: Sequence[Sequence[Path]]
+) -> list[list[Path]]:
+    """The groups of near-duplicates and of the frames of a sequence."""
+    used = set(paths)
+    return _groups(paths, [*similar, *_neighbours([frame for frame in film if frame in used] for film in films)])
+
+
+def with_every_class_trained(
+    held_out: NDArray[np.bool_], labels: NDArray[np.int64], groups: Iterable[Sequence[int]] = ()
+) -> NDArray[np.bool_]:
+    """`held_out` [N] without the images of classes that would have none left to train on.
+
+    With them go the images of their `groups` that were held out as a whole, also those of other classes.
+    """
     trained = np.unique(labels[~held_out])
-    return held_out & np.isin(labels, trained)
+    found: NDArray[np.bool_] = held_out & np.isin(labels, trained)
+    for group in groups:
+        members = list(group)
+        if held_out[members].all() and not found[members].all():
+            found[members] = False
+    return found
 
 
 def _unit_hash(path: Path) -> float:

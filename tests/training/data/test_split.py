@@ -132,6 +132,17 @@ def test_no_class_is_held_out_as_a_whole() -> None:
     assert with_every_class_trained(held_out, labels).tolist() == [False, False, False, True, False]
 
 
+def test_a_class_that_must_be_trained_on_takes_its_near_duplicates_along() -> None:
+    """Else an image of another class that resembles it would be held out alone, and the loss on it remembered."""
+    for number in range(40):
+        records = [replace(RECORD, path=Path(f"many/{number}-{other}.png"), group="many") for other in range(80)]
+        alike = [replace(RECORD, path=Path(f"{group}/{number}.png"), group=group) for group in ("few", "many")]
+        pairs = ((alike[0].path, alike[1].path),)
+        report = FolderReport(Path("p"), (alike[0], *records, alike[1]), near_duplicates=pairs)
+        held_out = held_out_images(report.images, np.array([0, *[1] * 81]), report, DataRecipe(held_out=0.3))
+        assert not held_out[0] and not held_out[-1] and held_out.any()
+
+
 def test_folds_keep_near_duplicates_together_and_hold_out_every_image_once() -> None:
     """Groups joined through any of their members, larger than the limit at which a single hold-out divides them too."""
     for number in range(50):
