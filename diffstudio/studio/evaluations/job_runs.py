@@ -9,10 +9,11 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, RunProblem, StorageProblem, why_unreadable
+from diffstudio.plurals import by_number
 from diffstudio.studio.evaluations.job_folder import JobFolder, JobPaused, JobResumed, JobWaiting
 from diffstudio.studio.evaluations.place import OTHER_FOLDER
 from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunPaused, RunResumed, RunWaiting
@@ -51,7 +52,7 @@ def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolde
     """
     path = out / PLAN
     now = {"format": _FORMAT, "folder": str(folder.resolve()), "minutes": minutes}
-    known: dict[str, object] = now
+    known: dict[str, Any] = now
     try:
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolde
     if known != now and (run is None or run.recipe_file.is_file()):
         raise BadRequest(
             f"The folder {out} holds another {what}",
-            f"it trains on {known['folder']}, {known['minutes']} min for each model",
+            f"it trains on {known['folder']}, {known['minutes']} {by_number(known['minutes'], 'minute', 'minutes')} for each model",
             OTHER_FOLDER,
         )
     if known != now or not path.is_file():
