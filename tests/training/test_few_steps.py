@@ -19,7 +19,7 @@ from diffstudio.models.families import pixel
 from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.fitted_steps.stored import rewrite_metadata
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.recommended import recommended_values
+from diffstudio.models.recommended import min_timestep_of, recommended_values
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.loop import train
@@ -161,6 +161,14 @@ def test_several_segments_are_sampled_with_a_step_of_euler_each(
     run = train(tmp_path / "few", folder, recipe=str(tmp_path / "segments.toml"), start_from=str(teacher), steps=2)
     found = recommended_values(read_checkpoint(run.latest_checkpoint))
     assert found == {"sampler": "euler", "spacing": "uniform", "steps": 2, "guidance": 1.0}
+
+
+def test_the_teacher_is_called_as_it_is_sampled(teacher: Path, quick: str, folder: Path, tmp_path: Path) -> None:
+    sampling = json.dumps({"min_timestep": 0.4})
+    rewrite_metadata(teacher, {"diffstudio.sampling": sampling}, "it cannot be changed")
+    run = train(tmp_path / "few", folder, recipe=quick, start_from=str(teacher), steps=2)
+    assert run.recipe().few_steps.min_timestep == 0.4
+    assert min_timestep_of(read_checkpoint(run.latest_checkpoint)) == 0  # it is in the paths that were distilled
 
 
 def test_headers_that_do_not_say_what_distillation_needs_are_refused(teacher: Path, folder: Path) -> None:

@@ -20,7 +20,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.guidance_options import GuidanceOptions
 from diffstudio.models.memory.oom_fallback import images_at_once
 from diffstudio.models.model import EncodedPrompt, Model
-from diffstudio.models.recommended import recommended_values
+from diffstudio.models.recommended import min_timestep_of, recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.cascade import reduced
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
@@ -35,13 +35,16 @@ class CheckpointSamples:
 
     subject: CheckpointSubject
     model: Model
-    settings: dict[str, object]  # steps, sampler, spacing, guidance
+    settings: dict[str, object]  # steps, sampler, spacing, guidance, and min_timestep if there is one
     check: Callable[[], None]
 
     @classmethod
     def load(cls, subject: CheckpointSubject, device: torch.device, check: Callable[[], None]) -> CheckpointSamples:
         model = loading.load(subject.checkpoint, device)
-        return cls(subject, model, recommended_values(subject.checkpoint), check)
+        settings = recommended_values(subject.checkpoint)
+        if minimum := min_timestep_of(subject.checkpoint):
+            settings["min_timestep"] = minimum
+        return cls(subject, model, settings, check)
 
     @property
     def has_denoising_losses(self) -> bool:
