@@ -228,8 +228,7 @@ def test_a_short_run_compares_fewer_images_or_none(
     assert images_to_compare(RunRecipe(batch=32, sample_steps=10, sample_guidance=guidance), steps) == images
 
 
-@pytest.mark.parametrize("prediction", [Prediction.X0, Prediction.VELOCITY])
-@pytest.mark.parametrize("better_with", [True, False])
+@pytest.mark.parametrize(("better_with", "prediction"), [(True, Prediction.X0), (False, Prediction.VELOCITY)])
 def test_images_choose_the_minimum_timestep(
     better_with: bool,
     prediction: Prediction,
