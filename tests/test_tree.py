@@ -174,7 +174,7 @@ TESTED_IN = {
         "ui/shell/checkpoint_preview"
         " ui/models/background_lookups ui/models/details ui/models/file_actions"
         " ui/models/filter_bar ui/models/item_model ui/models/layout ui/models/model_info"
-        " ui/models/notes_editor ui/models/rename_dialog ui/models/tool_runner ui/models/trigger_words"
+        " ui/models/rename_dialog ui/models/tool_runner ui/models/trigger_words"
     ),
     "ui/models/adding/test_model_adder.py": (
         "ui/models/adding/download_bar ui/models/adding/link_dialog ui/models/adding/link_downloads"

@@ -100,9 +100,17 @@ def test_what_cannot_be_kept_is_said(
     def full(path: Path, said: Annotation) -> None:
         raise StorageProblem("The disk is full")
 
-    monkeypatch.setattr(room._annotations, "put", full)
-    room._star()
-    assert "The disk is full" in room.message.text() and room.details.star.text() == "Star"
+    room.choose(three[0].path)
+    with monkeypatch.context() as patched:
+        patched.setattr(room._annotations, "put", full)
+        room._star()
+        assert "The disk is full" in room.message.text() and room.details.star.text() == "Star"
+        room.details.notes.tags.setText("calm, ")
+        room.details.notes.save()
+        room._restore_selection(room.chosen())  # as after a scan of the folders
+        assert room.details.notes.tags.text() == "calm, "  # what is typed is not lost
+    room.choose(three[1].path)
+    assert Annotations().of(three[0].path).tags == ("calm",)
 
 
 def test_the_hash_appears_when_it_is_worked_out(room: ModelsRoom, qtbot: QtBot, three: list[Checkpoint]) -> None:

@@ -185,6 +185,14 @@ class CheckpointDetails(QWidget):
     def show_annotation(self, annotation: Annotation) -> None:
         """Show the notes, tags and star of the entry."""
         self.notes.show_annotation(annotation)
+        self._show_star(annotation)
+
+    def show_saved(self, annotation: Annotation) -> None:
+        """Show the star as it is stored. The fields are left alone, where somebody may be typing."""
+        self.notes.show_saved(annotation)
+        self._show_star(annotation)
+
+    def _show_star(self, annotation: Annotation) -> None:
         self.star.setText(actions.STARRED if annotation.favourite else actions.STAR)
         self.star.set_icon(*(("star-fill", "warn") if annotation.favourite else ("star", "text")))
 

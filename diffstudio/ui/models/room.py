@@ -233,11 +233,13 @@ class ModelsRoom(ModelsLayout):
 
     def _show_chosen(self, *_: object) -> None:
         self.details.notes.save()  # of the previous entry
-        entry = self.chosen()
+        before, entry = self.details.entry(), self.chosen()
         self._show_entry(entry)
         if entry is not None:
             self.details.notes.offer_tags(self._annotations.tags())
-            self.details.show_annotation(self._annotations.of(entry.path))
+            same = before is not None and before.path == entry.path
+            show = self.details.show_saved if same else self.details.show_annotation
+            show(self._annotations.of(entry.path))
             self._lookups.look_up_hash(entry.path)
         if isinstance(entry, Checkpoint):
             self._lookups.look_up_details(entry, self._checkpoints())
@@ -293,7 +295,7 @@ class ModelsRoom(ModelsLayout):
             self._annotations.put(entry.path, annotation)
         except StorageProblem as problem:
             self.message.show_message("bad", str(problem))
-        self.details.show_annotation(self._annotations.of(entry.path))
+        self.details.show_saved(self._annotations.of(entry.path))
         self._read_stars(self.model.all_entries())
 
     # Results of the lookups
