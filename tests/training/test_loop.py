@@ -314,7 +314,9 @@ def test_steps_aside_for_pictures(folder: Path, recipe_file: str, tmp_path: Path
 
     run = train(tmp_path / "run", folder, recipe=recipe_file, on_event=on_event)
     maker.join(10)
-    assert made.is_set() and events_of(run, RunWaiting) and isinstance(run.events()[0][-1], RunFinished)
+    assert made.is_set() and isinstance(run.events()[0][-1], RunFinished)
+    (waited,) = events_of(run, RunWaiting)
+    assert waited.holder == "pictures"  # not the run itself, which still has the accelerator when it says so
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -107,7 +107,7 @@ def _show_waiting() -> None:
     from diffstudio.models.memory.lease import Lease
     from diffstudio.studio.runs.status import waiting_text
 
-    progress(waiting_text(Lease().holder() or ""), last=True)
+    progress(waiting_text(Lease().waits_for() or ""), last=True)
 
 
 class _Progress:

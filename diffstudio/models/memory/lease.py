@@ -28,6 +28,7 @@ from diffstudio import paths
 from diffstudio.errors import Interrupted, StorageProblem
 
 _POLL_SECONDS = 0.02
+_HOLDER, _WANTED = "accelerator.json", "accelerator.wanted.json"  # who has the lock of this name
 
 
 class Lease:
@@ -89,8 +90,7 @@ class Lease:
         except BaseException:  # Interrupted too: training would wait for us for ever
             self._wanted.release()
             raise
-        with suppress(OSError):  # for display only
-            self._holder_file.write_text(json.dumps({"by": by, "pid": os.getpid()}), encoding="utf-8")
+        self._write_name(_HOLDER)
 
     def release(self) -> None:
         """Release the accelerator; no effect when it is not held."""
@@ -131,19 +131,32 @@ class Lease:
         if not self._accelerator.is_locked and self._taken(self._accelerator):
             self._accelerator.release()
             return None
+        return self._read_name(_HOLDER)
+
+    def waits_for(self) -> str | None:
+        """Whom this client has to wait for, for display, also when it holds the accelerator still; None for nobody."""
+        if self.wanted_by_other():
+            return self._read_name(_WANTED)
+        return None if self.is_held else self.holder()
+
+    def _read_name(self, file: str) -> str:
         try:
-            return str(json.loads(self._holder_file.read_text(encoding="utf-8"))["by"])
+            return str(json.loads((self._folder / file).read_text(encoding="utf-8"))["by"])
         except (OSError, ValueError, KeyError, TypeError):
             return "another job"
 
-    @property
-    def _holder_file(self) -> Path:
-        return self._folder / "accelerator.json"
+    def _write_name(self, file: str) -> None:
+        with suppress(OSError):  # for display only
+            (self._folder / file).write_text(json.dumps({"by": self._by, "pid": os.getpid()}), encoding="utf-8")
 
     def _try(self) -> bool:
-        if self._priority:
-            return (self._wanted.is_locked or self._taken(self._wanted)) and self._taken(self._accelerator)
-        return not self.wanted_by_other() and self._taken(self._accelerator)
+        if not self._priority:
+            return not self.wanted_by_other() and self._taken(self._accelerator)
+        if not self._wanted.is_locked:
+            if not self._taken(self._wanted):
+                return False
+            self._write_name(_WANTED)
+        return self._taken(self._accelerator)
 
     def _lock(self, name: str) -> FileLock:
         try:

@@ -76,7 +76,8 @@ class EvaluationJobControl:
 
     def _report_waiting(self) -> None:
         self._on_wait()
-        self._write(JobWaiting(self._lease.holder() or self._turn.holder() or ""))
+        before = None if self._turn.is_held else self._turn.holder()
+        self._write(JobWaiting(self._lease.waits_for() or before or ""))
         self._waiting = True
 
     def _report_resumed(self) -> None:

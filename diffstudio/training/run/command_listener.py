@@ -35,7 +35,7 @@ class CommandListener:
 
     def start(self, step: int) -> Iterator[RunEvent]:
         """Wait for the turn and the accelerator, and yield the events; `stopped` is True if it has to end instead."""
-        holder = self._turn.holder() or self._lease.holder()
+        holder = self._turn.holder() or self._lease.waits_for()
         if holder is not None:
             yield RunWaiting(step, holder)
         self.stopped = not self._acquire()
@@ -61,14 +61,14 @@ class CommandListener:
                         time.sleep(_POLL_SECONDS)
                     if self.stop_requested():
                         continue
-                    holder = self._turn.holder() or self._lease.holder()
+                    holder = self._turn.holder() or self._lease.waits_for()
                     if holder is not None:
                         yield RunWaiting(step, holder)
                     if not self._acquire():
                         continue
                     yield RunResumed(step)
                 case Command.RUN if self._lease.wanted_by_other():
-                    yield RunWaiting(step, self._lease.holder() or "")
+                    yield RunWaiting(step, self._lease.waits_for() or "")
                     self._lease.release()
                     if not self._acquire():
                         continue

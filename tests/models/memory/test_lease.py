@@ -75,6 +75,24 @@ def test_a_run_steps_aside_for_pictures_and_goes_on_after_them(tmp_path: Path) -
         assert not run.wanted_by_other()
 
 
+def test_a_run_that_is_to_release_it_knows_for_whom(tmp_path: Path) -> None:
+    run, images = Lease(tmp_path), Lease(tmp_path)
+    wanted: list[str | None] = []
+
+    def cancelled() -> bool:
+        wanted.append(run.waits_for())
+        return True
+
+    assert run.waits_for() is None
+    with run.held("a run"):
+        assert run.waits_for() is None and images.waits_for() == "a run"
+        with pytest.raises(Interrupted), images.held("images", cancelled, priority=True):
+            pytest.fail("two hold it")
+        assert wanted == ["images"] and run.holder() == "a run" and run.waits_for() is None
+    with images.held("images", priority=True):
+        assert run.waits_for() == "images"
+
+
 def test_a_run_does_not_slip_in_between_two_pictures(tmp_path: Path) -> None:
     run, first, second = Lease(tmp_path), Lease(tmp_path), Lease(tmp_path)
     first.acquire("first", priority=True)

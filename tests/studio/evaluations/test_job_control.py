@@ -106,6 +106,18 @@ def test_its_folder_says_why_it_does_not_go_on(tmp_path: Path) -> None:
         assert job.events()[0] == [JobWaiting("generating images")]
     thread.join()
     assert job.events()[0][-1] == JobResumed() and Lease().holder() == "evaluating"
+    images, wanted = Lease(), threading.Event()
+
+    def generate() -> None:
+        with images.held("generating images", priority=True, on_wait=wanted.set):
+            pass
+
+    thread = threading.Thread(target=generate)
+    thread.start()
+    assert wanted.wait(10)
+    job_control.check()
+    thread.join()
+    assert job.events()[0][-2:] == [JobWaiting("generating images"), JobResumed()]  # not for itself
     job.send(Command.PAUSE)
 
     def work() -> None:
