@@ -19,6 +19,7 @@ SMALL_PIXELS = 12
 TINY_PIXELS = 11
 
 _HAS_FONT = Qt.WidgetAttribute.WA_SetFont
+_REMEMBERED = "_q_styleSheetWidgetFont"  # what Qt gives a widget back whenever the style sheet is applied to it again
 _PROPERTY, _TEXT_SIZE = "diffstudioTheme", "diffstudioTextSize"
 
 
@@ -136,11 +137,14 @@ def apply(app: QApplication, setting: str = "dark", text_percent: int = 0) -> No
         app.setStyle("Fusion")
     app.setFont(font())
     app.setPalette(_palette(roles()))
-    app.setStyleSheet(style_sheet(roles()))
-    for widget, own in fonts:  # Qt has reset some to what they were when the widget was made
+    for widget, own in fonts:
         if own.pixelSize() > 0:
             own.setPixelSize(scaled(round(own.pixelSize() / before)))
-            widget.setFont(own)
+            if widget.property(_REMEMBERED) is not None:
+                widget.setProperty(_REMEMBERED, own)
+    app.setStyleSheet(style_sheet(roles()))
+    for widget, own in fonts:
+        widget.setFont(own)
 
 
 def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False) -> QFont:

@@ -18,7 +18,7 @@ from diffstudio.ui.lab.results.image_row import ImageRow
 from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
@@ -127,8 +127,7 @@ class SelectionPanel(QWidget):
         self._say(why, "bad")
 
     def _say(self, text: str, tone: str) -> None:
-        self.why.setProperty("tone", tone)
-        self.why.style().polish(self.why)
+        set_style_property(self.why, "tone", tone)
         self.why.setText(text)
 
     def _set_busy(self, busy: bool) -> None:
