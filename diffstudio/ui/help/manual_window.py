@@ -175,7 +175,7 @@ class ManualWindow(QWidget):
         self.page.sourceChanged.connect(lambda _: self._update())
         self.page.historyChanged.connect(self._update)
         self.search.returnPressed.connect(self.find_next)
-        self.search.textChanged.connect(lambda: self.found.setText(""))
+        self.search.textChanged.connect(lambda: self._show_found(True))
         for shortcut, do in (
             (shortcuts.PAGE_BACK, self.back.click),
             (shortcuts.PAGE_FORWARD, self.forward.click),
@@ -186,13 +186,15 @@ class ManualWindow(QWidget):
             shortcuts.bind_in_window(shortcut, self, do)
 
     def show_page(self, name: str) -> None:
-        """Show a page by the name of its file; a page that is shown already stays where it was read."""
+        """Show a page of the manual by the name of its file; one that is shown already stays where it was read."""
         if name != self.current_page():
             self.page.open(QUrl.fromLocalFile(str(self._folder / name)))
         self._update()
 
     def current_page(self) -> str:
-        return Path(self.page.source().toLocalFile()).name
+        """The name of the file that is shown; empty for a page from another folder, such as a checkpoint's card."""
+        path = Path(self.page.source().toLocalFile())
+        return path.name if path.parent == self._folder else ""
 
     def bring_to_front(self) -> None:
         self.show()
@@ -209,11 +211,13 @@ class ManualWindow(QWidget):
             cursor = self.page.textCursor()
             cursor.movePosition(QTextCursor.MoveOperation.Start)
             self.page.setTextCursor(cursor)
-            found = self.page.find(text)
-            self.found.setText("" if found else "Not found")
-            set_style_property(self.search, "wrong", not found)
+            self._show_found(self.page.find(text))
         else:
-            set_style_property(self.search, "wrong", False)
+            self._show_found(True)
+
+    def _show_found(self, found: bool) -> None:
+        self.found.setText("" if found else "Not found")
+        set_style_property(self.search, "wrong", not found)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -227,7 +231,9 @@ class ManualWindow(QWidget):
     def _update(self) -> None:
         self.back.setEnabled(self.page.isBackwardAvailable())
         self.forward.setEnabled(self.page.isForwardAvailable())
-        self.pages.set_value(self.current_page())
+        if not self.pages.set_value(self.current_page()):
+            self.pages.setCurrentIndex(-1)
+            self.pages.setPlaceholderText(self.page.document().firstBlock().text())
 
     def _lay_out(self) -> None:
         bar = QHBoxLayout()

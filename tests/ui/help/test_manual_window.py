@@ -76,8 +76,12 @@ def test_links_lead_to_pages_and_headings_and_back(qtbot: QtBot, manual: ManualW
     assert manual.current_page() == "README.md"
     manual.page.anchorClicked.emit(QUrl("../starter/README.md"))
     assert "starter" in manual.page.source().toLocalFile()
+    assert manual.pages.shown_text() == manual.page.document().firstBlock().text() != ""
     manual.page.anchorClicked.emit(QUrl("no-such-page.md"))
     assert "starter" in manual.page.source().toLocalFile()
+    qtbot.keyClick(manual.page, Qt.Key.Key_Home, Qt.KeyboardModifier.AltModifier)  # a file of the same name
+    assert manual.current_page() == manual.pages.value() == "README.md"
+    assert "starter" not in manual.page.source().toLocalFile()
 
 
 def test_other_files_and_web_pages_open_outside(manual: ManualWindow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +138,8 @@ def test_a_text_is_found_on_the_page(qtbot: QtBot, manual: ManualWindow) -> None
     manual.search.setText("xyzzy")
     manual.find_next()
     assert manual.found.text() == "Not found" and manual.search.property("wrong")
-    manual.search.setText("")
-    manual.find_next()
-    assert manual.found.text() == ""
+    manual.search.clear()
+    assert manual.found.text() == "" and not manual.search.property("wrong")
 
 
 def test_it_is_used_by_keyboard(qtbot: QtBot, manual: ManualWindow) -> None:

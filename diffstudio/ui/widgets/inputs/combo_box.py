@@ -87,7 +87,7 @@ class ComboBox(QComboBox):
         self.initStyleOption(option)
         part = QStyle.SubControl.SC_ComboBoxEditField
         room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self).width() - 4
-        text, metrics = option.currentText, self.fontMetrics()
+        text, metrics = option.currentText or self.placeholderText(), self.fontMetrics()
         if metrics.horizontalAdvance(text) > room:
             text = self._short.get(text, text)
         return metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
