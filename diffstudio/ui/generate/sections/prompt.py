@@ -156,7 +156,9 @@ class PromptEdit(QPlainTextEdit):
         if control and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self.submitted.emit()
             return
-        if event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down) and self._with_history and self._history:
+        selects = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        arrow = event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down) and not (control or selects)
+        if arrow and self._with_history and self._history:
             alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
             shown = self._history_index >= 0 and self.toPlainText() == self._history[self._history_index]
             up = event.key() == Qt.Key.Key_Up

@@ -166,6 +166,20 @@ def test_where_weights_mean_nothing_ctrl_up_changes_nothing(qtbot: QtBot, edit: 
     assert "Ctrl+Up" not in edit.toolTip()
 
 
+def test_only_up_and_alt_up_show_earlier_prompts(qtbot: QtBot) -> None:
+    edit = PromptEdit("Prompt", "", "What it shows", 3, history=True)
+    qtbot.addWidget(edit)
+    edit.set_history(["newest", "older", "oldest"])
+    for _ in range(2):
+        qtbot.keyClick(edit, Qt.Key.Key_Up)
+    for modifier in (CTRL, Qt.KeyboardModifier.ShiftModifier):  # weights, for other checkpoints; selecting
+        for key in (Qt.Key.Key_Up, Qt.Key.Key_Down):
+            qtbot.keyClick(edit, key, modifier)
+            assert edit.text() == "older"
+    qtbot.keyClick(edit, Qt.Key.Key_Up)
+    assert edit.text() == "oldest"
+
+
 def test_the_marks_follow_the_theme(edit: PromptEdit, qapp: QApplication) -> None:
     edit.set_text("red apple")
     edit.show_token_count("red apple", PromptTokenCount(TokenCount(5, 2, cut=(4, 9))))
