@@ -88,6 +88,7 @@ class RunProgress:
                 self.status, self.steps, self.pid = Status.TRAINING, event.steps, event.pid
                 self.folds = 0
                 self.verdict, self.learned, self.left_seconds, self.progress = "", None, None, None
+                self.images_per_second = None
             case RunStep():
                 self.status, self.steps = Status.TRAINING, event.steps
                 self.loss, self.images_seen, self.left_seconds = event.loss, event.images_seen, event.left_seconds

@@ -118,11 +118,13 @@ class RunClock:
         return max(0.0, self.seconds - self._spent)
 
     def steps(self, step: int) -> int:
-        """Of the whole run; an estimate where its length is a time."""
+        """Of the whole run; an estimate where its length is a time, and 0 before the first one."""
         if not self.timed:
             return self._last_step
         done = step - self._recipe.first_step
-        return self._recipe.first_step + max(done, round(done / self._progress) if self._progress else 0)
+        if done <= 0 or not self._progress:
+            return 0
+        return self._recipe.first_step + max(done, round(done / self._progress))
 
     def state_due(self) -> bool:
         return time.monotonic() - self._last_state >= STATE_SECONDS

@@ -14,6 +14,7 @@ from diffstudio.training.run.events import (
     RunFinished,
     RunPaused,
     RunResumed,
+    RunStarted,
     RunStep,
 )
 from diffstudio.training.run.run_folder import RunFolder, Status
@@ -29,6 +30,13 @@ def after(folder: Path, *events: RunEvent) -> RunProgress:
 
 
 COMPARING = RunComparing(80, 32, 512)
+
+
+def test_a_run_that_is_continued_has_no_speed_before_its_first_step(tmp_path: Path) -> None:
+    step = RunStep(80, 80, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 0.0)
+    assert after(tmp_path, step).images_per_second == 91.0
+    progress = after(tmp_path, RunStarted(80, 0, 1, 1, 1, 1, "cpu", "float32", 1, ""))
+    assert (progress.steps, progress.images_per_second, progress.progress) == (0, None, None)
 
 
 def test_a_run_that_compares_checkpoints_says_how_far_it_is(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def status_line(summary: RunSummary) -> str:
             parts.append(f"comparing checkpoints, {100 * summary.compared:.0f}%")
         case Status.TRAINING if summary.steps and summary.step >= summary.steps and not summary.folds:
             parts.append("drawing final samples")
+        case Status.TRAINING if summary.images_per_second is None:
+            parts.append("preparing to train")
         case Status.TRAINING:
             if summary.images_per_second:
                 parts.append(

@@ -24,6 +24,8 @@ TRAINING = RunSummary(
         (replace(TRAINING, step=80, left_seconds=125.0, progress=0.5),
          "Step 80 of 3,437  ·  190 images/s  ·  2 min 5 s left", "training · 50%"),
         (TRAINING, "Step 3,437 of 3,437  ·  drawing final samples", "training · 100%"),
+        (replace(TRAINING, step=120, steps=0, images_per_second=None, progress=None),
+         "Step 120  ·  preparing to train", "training · 0%"),
         (replace(TRAINING, compared=0.0), "Step 3,437 of 3,437  ·  comparing checkpoints, 0%", "comparing · 0%"),
         (replace(TRAINING, compared=0.4), "Step 3,437 of 3,437  ·  comparing checkpoints, 40%", "comparing · 40%"),
         (replace(TRAINING, status=Status.PAUSED), "Step 3,437 of 3,437  ·  paused", "paused · 100%"),
