@@ -74,7 +74,7 @@ def test_one_and_several() -> None:
         (["--control-scale", "1"], "--control-scale was given without a control image"),
         (
             ["--control", "a.png", "--controlnet", "n", "--control-as", "canny", "--control-as", "invert"],
-            "given 2 times for 1 control images",
+            "given 2 times for 1 control image",
         ),
         (["--control", "a.png", "--controlnet", "n", "--control-as", "magic"], "no preprocessor called 'magic'"),
         (["--control-type", "depth"], "--control-type was given without a control image"),

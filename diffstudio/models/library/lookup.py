@@ -14,7 +14,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 
 _LONGEST_NAME = 80  # characters of it that a message repeats
-_MOST_OFFERED = 5  # names that a message offers where none is similar
+_MOST_OFFERED = 5  # names that a message offers; of more, the similar ones or the first
 
 
 class Models(Protocol):
@@ -77,8 +77,14 @@ def no_such_model(
     kind: str, name: str, names: Sequence[str], why: str = "", *, built_in: Sequence[str] = (), install: str = ""
 ) -> CheckpointMissing:
     """The error for a name that is not among `names`."""
-    offered = [*(similar_names(name, names) or names[:_MOST_OFFERED]), *built_in]
-    remedy = f"Choose one of: {', '.join(offered)}" if offered else install
+    similar = similar_names(name, names)
+    known = list(dict.fromkeys([*similar, *names]))
+    if len(known) <= _MOST_OFFERED:
+        offered = [*known, *built_in]
+        remedy = f"Choose one of: {', '.join(offered)}" if offered else install
+    else:
+        some = list(dict.fromkeys(similar)) or known[:_MOST_OFFERED]
+        remedy = f"Choose another one, such as {', '.join([*some, *built_in])} ({len(known) - len(some):,} more)"
     return CheckpointMissing(unknown_name(kind, name), why, remedy)
 
 

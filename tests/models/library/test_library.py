@@ -103,6 +103,12 @@ def test_a_name_that_is_not_there_brings_up_near_ones(starter: Path) -> None:
         Library().find("blu cat")
     with pytest.raises(CheckpointMissing, match="Choose one of: starter, blue cats"):
         Library().find("zzzzzzz")
+    for number in range(6):
+        write_tiny_checkpoint(paths.checkpoints() / f"{number}{number}{number}.safetensors")
+    with pytest.raises(CheckpointMissing, match=r"Choose another one, such as blue cats \(7 more\)"):
+        Library().find("blu cat")
+    with pytest.raises(CheckpointMissing, match=r"such as starter, .* \(3 more\)"):  # not the list of all
+        Library().find("zzzzzzz")
 
 
 def test_damaged_files_are_named_with_why_and_the_rest_is_listed(starter: Path) -> None:
