@@ -106,8 +106,8 @@ def _has_others(path: Path) -> bool:
     return any(_is_model(name) and name != path.name for name in os.listdir(path.parent))
 
 
-def name_problem(checkpoint: Checkpoint, name: str) -> str:
-    """Why a model cannot get this name, in a sentence, or an empty string if it can."""
+def file_name_problem(name: str) -> str:
+    """Why a new file of weights cannot have this name, in a sentence, or an empty string if it can."""
     name = name.strip()
     if not name:
         return "Enter a name."
@@ -115,6 +115,14 @@ def name_problem(checkpoint: Checkpoint, name: str) -> str:
         return 'The name must not contain / \\ : * ? " < > | or begin or end with a full stop.'
     if len(name.encode(errors="replace")) > LONGEST_NAME or name.partition(".")[0].rstrip().casefold() in RESERVED:
         return "This name cannot be used for a file."
+    return ""
+
+
+def name_problem(checkpoint: Checkpoint, name: str) -> str:
+    """Why a model cannot get this name, in a sentence, or an empty string if it can."""
+    if problem := file_name_problem(name):
+        return problem
+    name = name.strip()
     taken = next(
         (
             new

@@ -15,6 +15,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS
 from diffstudio.models.tools.spec import SPARE_BYTES, Method, Precision, estimated_bytes
+from diffstudio.studio.library.model_files import LONGEST_NAME, file_name_problem
 from diffstudio.studio.library.weight_requests import (
     ConvertRequest,
     ExportRequest,
@@ -75,7 +76,7 @@ class ToolDialog(FittedDialog):
         self.resize(480, 10)  # the height follows the contents: see fit_height
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
-        self.name.setMaxLength(200)
+        self.name.setMaxLength(LONGEST_NAME)
         describe(self.name, "Name", "Name of the new file. Nothing is overwritten")
         self.folder_label = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
         self.change_folder = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")
@@ -182,11 +183,8 @@ class ToolDialog(FittedDialog):
         self.fit_height()
 
     def _problem(self, needed: int, free_bytes: int | None) -> str:
-        name = self.name.text().strip()
-        if not name:
-            return "Enter a name."
-        if any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
-            return 'The name must not contain / \\ : * ? " < > | or end with a full stop.'
+        if problem := file_name_problem(self.name.text()):
+            return problem
         if os.path.lexists(self.target()):
             return "A file of that name already exists. Choose another name."
         if free_bytes is not None and free_bytes < needed + SPARE_BYTES:

@@ -169,7 +169,9 @@ def test_names_places_and_full_disks(
         ("two", "A file of that name already exists"),
         ("", "Enter a name"),
         ("a/b", "must not contain"),
-        ("x.", "end with a full stop"),
+        (".hidden", "begin or end with a full stop"),
+        ("con", "cannot be used for a file"),
+        ("x.", "begin or end with a full stop"),
     ):
         dialog.name.clear()
         qtbot.keyClicks(dialog.name, name)
