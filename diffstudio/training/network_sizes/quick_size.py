@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from diffstudio.plurals import count_of
 from diffstudio.training.network_sizes.one_call_size import step_gigaflops
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import GanLossName, ObjectiveName
@@ -50,8 +51,8 @@ def with_quick_size(recipe: Recipe, minutes: float, speed: float | None = None) 
     network, run = replace(network, stem=stem), replace(recipe.run, batch=_BATCH)
     small = replace(recipe, network=network, objective=objective, optimiser=optimiser, run=run)
     count = int(float(f"{steps:.1e}"))  # of two digits
-    plural = "" if count == 1 else "s"
-    return small, f"a smaller network, because {minutes:g} min have time for {count:,} step{plural} of the usual one"
+    fitting = f"time for {count_of(count, 'step')}" if count else "no time for a single step"
+    return small, f"a smaller network, because in {minutes:g} min there is {fitting} of the usual one"
 
 
 @cache

@@ -32,7 +32,9 @@ def test_the_time_and_the_speed_decide_and_the_sentence_says_how_many_steps() ->
     enough = 1000 * seconds / 60
     assert with_quick_size(usual, 1.01 * enough, speed=100) == (usual, "")
     quick, why = with_quick_size(usual, 0.25 * enough, speed=100)
-    assert quick.objective.penalty_every > 1 and "250 steps" in why
+    assert quick.objective.penalty_every > 1 and "there is time for 250 steps of" in why
+    for few, said in ((1.5, "time for 1 step of"), (0.5, "no time for a single step of")):
+        assert f"there is {said} the usual one" in with_quick_size(usual, few * seconds / 60, speed=100)[1]
     assert with_quick_size(usual, 0.25 * enough, speed=500)[0] == usual  # on a faster processor
 
 
@@ -45,7 +47,7 @@ def test_the_choice_for_a_folder_has_it_without_an_accelerator_only(monkeypatch:
     monkeypatch.setattr("diffstudio.training.network_sizes.quick_size.processor_speed", lambda: 100.0)
     for name in ("vae", "gan"):
         quick = choose_recipe(name, report(32, 6000), minutes=6)
-        assert quick.recipe.network.stem > 1 and "because 6 min have time for" in quick.why
+        assert quick.recipe.network.stem > 1 and "because in 6 min there is time for" in quick.why
         for longer in (
             choose_recipe(name, report(32, 6000)),
             choose_recipe(name, report(32, 6000), minutes=600),
