@@ -207,8 +207,13 @@ class JobView(QWidget):
         return next((view for view in self._views.values() if not view.isHidden()), None)
 
     def _rename(self) -> None:
-        if self._summary is not None and self.name.text().strip() != self._summary.name:
-            self.renamed.emit(self.name.text())
+        if self._summary is None:
+            return
+        name = self.name.text().strip()
+        if name and name != self._summary.name:
+            self.renamed.emit(name)
+        else:
+            self.name.setText(self._summary.name)
 
     def _pause_or_resume(self) -> None:
         paused = self._summary is not None and self._summary.status is JobStatus.PAUSED

@@ -145,6 +145,10 @@ def test_jobs_are_renamed_changed_started_again_and_deleted(
     room.jobs_list.cards()[path].setFocus()
     qtbot.keyClick(room.jobs_list.cards()[path], Qt.Key.Key_F2)
     assert room.job_view.name.hasFocus() and room.job_view.name.selectedText() == "photos"
+    qtbot.keyClick(room.job_view.name, Qt.Key.Key_Delete)
+    qtbot.keyClick(room.job_view.name, Qt.Key.Key_Return)
+    assert room.job_view.name.text() == "photos"  # a job has a name
+    room.job_view.name.selectAll()
     qtbot.keyClicks(room.job_view.name, "Holidays")
     qtbot.keyClick(room.job_view.name, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: "Holidays" in room.jobs_list.cards()[path].accessibleName(), timeout=PATIENCE_MS)
