@@ -54,6 +54,16 @@ def show_tooltip(at: QPoint, text: str, widget: QWidget) -> None:
     QToolTip.showText(at, plain_tooltip(text), widget)
 
 
+def limit_length(field: QLineEdit, longest: int) -> None:
+    """Take at most so many characters, and say so where more are typed or pasted."""
+    field.setMaxLength(longest)
+    field.inputRejected.connect(
+        lambda: show_tooltip(
+            field.mapToGlobal(QPoint(0, field.height())), f"At most {longest:,} characters fit here.", field
+        )
+    )
+
+
 def plain_button_text(text: str) -> str:
     """What the text of a button or a menu entry must be set to: Qt takes a single & for the mark of a shortcut."""
     return text.replace("&", "&&")

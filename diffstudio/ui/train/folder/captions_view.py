@@ -39,6 +39,7 @@ from diffstudio.ui.widgets.helpers import (
     describe,
     label,
     leave_focus,
+    limit_length,
     plain_button_text,
     reserve_scroll_bar,
     set_tooltip,
@@ -197,14 +198,17 @@ class CaptionsView(QWidget):
     def set_report(self, report: FolderReport) -> None:
         """Show the captions of a folder; the selected image stays selected if it is still there."""
         selected = self._current.path if self._current is not None else None
-        typed = self.editor.toPlainText() if self._edited() else None
+        typed, cursor, edited = self.editor.toPlainText(), self.editor.textCursor().position(), self._edited()
         self._current = None
         self.model.set_report(report)
         number = self.model.row_of(selected) if selected is not None else -1
         if number >= 0:
             self.list.setCurrentIndex(self.model.index(number))
-            if typed is not None:  # while the folder was inspected
+            if edited or not self._edited_as(typed):  # while the folder was inspected
                 self.editor.setPlainText(typed)
+                kept = self.editor.textCursor()
+                kept.setPosition(cursor)
+                self.editor.setTextCursor(kept)
         else:
             self._show_current()
 
@@ -233,10 +237,13 @@ class CaptionsView(QWidget):
             self.edits_requested.emit({self._current.path: self._typed()})
 
     def _typed(self) -> Texts:
-        return cleaned_captions([self.editor.toPlainText()[:MAX_CAPTION_BYTES]])
+        return _captions(self.editor.toPlainText())
 
     def _edited(self) -> bool:
-        return self._current is not None and self._typed() != self._current.captions
+        return self._edited_as(self.editor.toPlainText())
+
+    def _edited_as(self, text: str) -> bool:
+        return self._current is not None and _captions(text) != self._current.captions
 
     def _search(self, *_: object) -> None:
         self.save_now()
@@ -313,10 +320,14 @@ class CaptionsView(QWidget):
         self.edits_requested.emit(changed)
 
 
+def _captions(text: str) -> Texts:
+    return cleaned_captions([text[:MAX_CAPTION_BYTES]])
+
+
 def _field(placeholder: str, tooltip: str) -> QLineEdit:
     field = QLineEdit()
     field.setPlaceholderText(placeholder)
-    field.setMaxLength(1000)
+    limit_length(field, 1000)
     field.setMinimumWidth(60)
     describe(field, placeholder, tooltip)
     return field

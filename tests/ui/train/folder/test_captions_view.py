@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QTextCursor
 from pytestqt.modeltest import ModelTester
 from pytestqt.qtbot import QtBot
 
@@ -109,6 +110,22 @@ def test_a_caption_is_edited_and_written_to_its_file(
     qtbot.waitUntil(lambda: (toys / "cars" / "b.txt").read_text() == "a blue car\na boat\n", timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not view.undo.isEnabled(), timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not room.folder_controller._inspector.busy(), timeout=PATIENCE_MS)
+
+
+def test_a_caption_may_be_typed_while_the_folder_is_read_again(
+    view: CaptionsView, room: TrainRoom, qtbot: QtBot, toys: Path
+) -> None:
+    select(view, "cars/c.png")
+    qtbot.keyClicks(view.editor, "a car, ")
+    view.save_now()
+    qtbot.waitUntil(lambda: (toys / "cars" / "c.txt").is_file(), timeout=PATIENCE_MS)
+    view.editor.moveCursor(QTextCursor.MoveOperation.Start)
+    qtbot.keyClick(view.editor, Qt.Key.Key_Right)
+    room.inspect(toys)
+    with qtbot.waitSignal(view.model.modelReset, timeout=PATIENCE_MS):
+        pass
+    qtbot.waitUntil(lambda: not room.folder_controller._inspector.busy(), timeout=PATIENCE_MS)
+    assert view.editor.toPlainText() == "a car, " and view.editor.textCursor().position() == 1
 
 
 def test_going_to_another_image_keeps_what_was_typed(
