@@ -15,7 +15,15 @@ from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, leave_focus, scroll_area, takes_text_only
+from diffstudio.ui.widgets.helpers import (
+    SCROLL_BAR_WIDTH,
+    describe,
+    label,
+    leave_focus,
+    limit_length,
+    scroll_area,
+    takes_text_only,
+)
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
@@ -63,7 +71,7 @@ class JobView(QWidget):
         self._problem = ""  # why the result cannot be shown
         self.name = QLineEdit()
         takes_text_only(self.name)
-        self.name.setMaxLength(LONGEST_NAME)
+        limit_length(self.name, LONGEST_NAME)
         self.name.setProperty("bare", True)
         self.name.setFont(theme.font(18, bold=True))
         describe(self.name, "Name of the job", "Click to rename (F2)")

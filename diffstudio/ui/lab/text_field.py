@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QLineEdit, QVBoxLayout
 
 from diffstudio.ui.lab.arguments import taken
 from diffstudio.ui.lab.fields import Field
-from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, limit_length, takes_text_only
 
 _LONGEST = 4_000  # characters
 
@@ -36,7 +36,7 @@ class TextField(Field):
         self._flag, self._missing, self._dashed, self._check = flag, missing, dashed, check
         self.line = QLineEdit()
         takes_text_only(self.line)
-        self.line.setMaxLength(_LONGEST)
+        limit_length(self.line, _LONGEST)
         self.line.setPlaceholderText(placeholder)
         describe(self.line, text, tooltip)
         name = label(text)

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QCompleter, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.studio.library.annotations import LONGEST_NOTE, LONGEST_TAG, MOST_TAGS, NO_ANNOTATION, Annotation
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label, set_style_property, takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, limit_length, set_style_property, takes_text_only
 from diffstudio.ui.widgets.note_field import SAVE_DELAY_MS, NoteField
 
 _LONGEST_LIST = 10_000  # characters of all tags as they are typed
@@ -30,7 +30,7 @@ class NotesEditor(QWidget):
         self.tags = QLineEdit()
         takes_text_only(self.tags)
         self.tags.setPlaceholderText("Tags, separated by commas")
-        self.tags.setMaxLength(_LONGEST_LIST)
+        limit_length(self.tags, _LONGEST_LIST)
         describe(self.tags, "Tags", "Tags to find this model by, separated by commas")
         self.left_out = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)  # of the tags
         self.left_out.hide()

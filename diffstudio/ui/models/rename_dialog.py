@@ -10,7 +10,7 @@ from diffstudio.studio.library.model_files import LONGEST_NAME, name_problem, ow
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, limit_length
 
 _VERB = "Rename"
 
@@ -30,7 +30,7 @@ class RenameDialog(FittedDialog):
         self.setMinimumWidth(380)
         self.resize(440, 10)  # the height follows the contents: see fit_height
         self.name = QLineEdit(self._old)
-        self.name.setMaxLength(LONGEST_NAME)
+        limit_length(self.name, LONGEST_NAME)
         describe(self.name, "New name", "The new name, without the file's suffix")
         self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.cancel = SecondaryButton(actions.CANCEL, "", "Close without renaming (Escape)")

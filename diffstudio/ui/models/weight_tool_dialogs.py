@@ -33,7 +33,7 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog, choose_folder
 from diffstudio.ui.widgets.formatting import human_bytes
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, limit_length
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
@@ -76,7 +76,7 @@ class ToolDialog(FittedDialog):
         self.resize(480, 10)  # the height follows the contents: see fit_height
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
-        self.name.setMaxLength(LONGEST_NAME)
+        limit_length(self.name, LONGEST_NAME)
         describe(self.name, "Name", "Name of the new file. Nothing is overwritten")
         self.folder_label = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
         self.change_folder = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")

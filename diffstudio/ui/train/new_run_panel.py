@@ -47,7 +47,7 @@ from diffstudio.ui.train.recipe_options import (
 from diffstudio.ui.train.run_settings import RunSettings
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, limit_length, takes_text_only
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox, LabelledComboBox
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
@@ -104,7 +104,7 @@ class NewRunPanel(QWidget):
         self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.run_name = QLineEdit()
         takes_text_only(self.run_name)
-        self.run_name.setMaxLength(LONGEST_NAME)
+        limit_length(self.run_name, LONGEST_NAME)
         describe(self.run_name, "Run name", "Name of the run and its checkpoint")
         self.start = PrimaryButton("Start training", "Ctrl+Enter", "Start training in a separate process (Ctrl+Enter)")
         self.no_folder = label("No folder chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)

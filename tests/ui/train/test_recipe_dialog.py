@@ -13,7 +13,7 @@ from diffstudio.training.recipe.optimiser_recipe import DecayName
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS
-from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
+from diffstudio.ui.train.run.sample_prompts_dialog import LONGEST_PROMPT, MOST_PROMPTS, SamplePromptsDialog
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
@@ -60,6 +60,23 @@ def test_changed_sample_prompts_are_not_discarded_without_a_question(qtbot: QtBo
     assert dialog.isVisible() and box.text() == "Discard the changed prompts?"
     next(each for each in box.buttons() if each.text().replace("&", "") == "Discard").click()
     qtbot.waitUntil(lambda: not dialog.isVisible())
+
+
+def test_more_sample_prompts_than_can_be_used_are_refused_not_left_out(qtbot: QtBot) -> None:
+    dialog = SamplePromptsDialog([f"{number}" for number in range(MOST_PROMPTS)])
+    qtbot.addWidget(dialog)
+    dialog.show()
+    assert dialog.accept_button.isEnabled() and not dialog.problem.isVisible()
+    for text, why in (
+        ("\n".join(map(str, range(MOST_PROMPTS + 2))), "There are 66 prompts. Remove 2 of them."),
+        ("x" * (LONGEST_PROMPT + 1), "A prompt has 2,001 characters. The most are 2,000."),
+    ):
+        dialog.prompts.setPlainText(text)
+        assert dialog.problem.isVisible() and dialog.problem.text() == why and not dialog.accept_button.isEnabled()
+    dialog.prompts.setPlainText("x" * LONGEST_PROMPT + "\n\n")
+    with qtbot.waitSignal(dialog.prompts_chosen) as chosen:
+        dialog.accept_button.click()
+    assert chosen.args == [["x" * LONGEST_PROMPT]]
 
 
 def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent, QKeyEvent, QTextDocumentFragment
-from PySide6.QtWidgets import QApplication, QDialog, QToolButton, QToolTip, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QDialog, QLineEdit, QToolButton, QToolTip, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
-from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, limit_length
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs import combo_box
@@ -31,6 +31,23 @@ def shown(qtbot: QtBot, widget: QWidget, width: int = 300, height: int = 80) -> 
     widget.resize(width, height)
     widget.show()
     qtbot.waitExposed(widget)
+
+
+def test_a_field_says_what_it_does_not_take(qtbot: QtBot) -> None:
+    field = QLineEdit()
+    limit_length(field, 4)
+    shown(qtbot, field)
+    qtbot.keyClicks(field, "long")
+    assert not QToolTip.isVisible()
+    qtbot.keyClicks(field, "er")
+    assert field.text() == "long" and QToolTip.text() == "At most 4 characters fit here."
+    QToolTip.hideText()
+    qtbot.waitUntil(lambda: not QToolTip.isVisible())
+    field.clear()
+    QApplication.clipboard().setText("longer")
+    field.paste()
+    assert field.text() == "long" and QToolTip.isVisible()
+    QToolTip.hideText()
 
 
 def test_a_slider_tells_what_a_person_did_and_not_what_the_program_did(qtbot: QtBot) -> None:

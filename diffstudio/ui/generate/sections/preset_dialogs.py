@@ -20,7 +20,7 @@ from diffstudio.studio.presets import LONGEST_NAME
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import confirm
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, limit_length
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 
 _NAME = Qt.ItemDataRole.UserRole
@@ -39,7 +39,7 @@ class SavePresetDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setMinimumWidth(_WIDTH)
         self.name = QLineEdit()
-        self.name.setMaxLength(LONGEST_NAME)
+        limit_length(self.name, LONGEST_NAME)
         self.name.setPlaceholderText("Name")
         describe(self.name, "Name of the preset")
         self.with_prompts = CheckBox(

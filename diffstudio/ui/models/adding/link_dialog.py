@@ -17,7 +17,7 @@ from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.formatting import human_bytes
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, limit_length
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 
 _LOOK_UP, _LOOK_UP_TIP = "Look up", "Ask the host for the file's name and size (Enter)"
@@ -44,7 +44,7 @@ class LinkDialog(FittedDialog):
         self.setMinimumWidth(420)
         self.resize(520, 10)  # the height follows the contents: see fit_height
         self.link = QLineEdit(text)
-        self.link.setMaxLength(LONGEST_LINK)
+        limit_length(self.link, LONGEST_LINK)
         self.link.setPlaceholderText("https://…")
         describe(self.link, "Link", "The link of a model file (http or https)")
         self.facts = FactsTable(88)

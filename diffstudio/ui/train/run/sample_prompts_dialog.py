@@ -10,7 +10,8 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog, ask_to_discard
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property
+from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 MOST_PROMPTS = 64
 LONGEST_PROMPT = 2000  # characters
@@ -31,6 +32,7 @@ class SamplePromptsDialog(FittedDialog):
         self.prompts = QPlainTextEdit("\n".join(prompts))
         self.prompts.setTabChangesFocus(True)
         self.prompts.setMinimumHeight(140)
+        self.problem = WrappingText(pixels=theme.SMALL_PIXELS, tone="warn")
         describe(self.prompts, _TITLE, "One prompt per line")
         self.cancel = SecondaryButton(actions.CANCEL, "", actions.CLOSE_WITHOUT_SAVING_TIP)
         self.accept_button = PrimaryButton(actions.SAMPLE_NOW, "", "Use these prompts and draw samples after this step")
@@ -40,6 +42,7 @@ class SamplePromptsDialog(FittedDialog):
         about = f"One prompt per line, at most {MOST_PROMPTS}. All further samples of this run use them."
         column.addWidget(label(about, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addWidget(self.prompts, 1)
+        column.addWidget(self.problem)
         buttons.setSpacing(8)
         buttons.addStretch(1)
         buttons.addWidget(self.cancel)
@@ -47,6 +50,8 @@ class SamplePromptsDialog(FittedDialog):
         self.set_contents(column, buttons)
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
+        self.prompts.textChanged.connect(self._check)
+        self._check()
         self.prompts.setFocus()
 
     def reject(self) -> None:
@@ -57,6 +62,21 @@ class SamplePromptsDialog(FittedDialog):
             super().reject()
 
     def _accept(self) -> None:
-        lines = [line.strip()[:LONGEST_PROMPT] for line in self.prompts.toPlainText().splitlines()]
-        self.prompts_chosen.emit([line for line in lines if line][:MOST_PROMPTS])
+        self.prompts_chosen.emit(self._lines())
         self.accept()
+
+    def _lines(self) -> list[str]:
+        return [line.strip() for line in self.prompts.toPlainText().splitlines() if line.strip()]
+
+    def _check(self) -> None:
+        """Say what is too much, rather than leave it out."""
+        lines = self._lines()
+        problem = ""
+        if len(lines) > MOST_PROMPTS:
+            problem = f"There are {len(lines):,} prompts. Remove {len(lines) - MOST_PROMPTS:,} of them."
+        elif (longest := max(map(len, lines), default=0)) > LONGEST_PROMPT:
+            problem = f"A prompt has {longest:,} characters. The most are {LONGEST_PROMPT:,}."
+        self.problem.set_text(problem)
+        self.problem.setVisible(bool(problem))
+        self.accept_button.setEnabled(not problem)
+        set_style_property(self.prompts, "wrong", bool(problem))

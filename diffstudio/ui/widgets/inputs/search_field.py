@@ -6,7 +6,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QLineEdit, QToolButton
 
 from diffstudio.ui.widgets import icons
-from diffstudio.ui.widgets.helpers import describe, takes_text_only
+from diffstudio.ui.widgets.helpers import describe, limit_length, takes_text_only
 
 SEARCH_DELAY_MS = 150
 
@@ -21,7 +21,7 @@ class SearchField(QLineEdit):
         takes_text_only(self)
         self.setPlaceholderText(placeholder)
         self.setClearButtonEnabled(True)
-        self.setMaxLength(1000)
+        limit_length(self, 1000)
         self.setMinimumWidth(80)
         for cross in self.findChildren(QToolButton):  # Qt's own, which appears with the first letter
             describe(cross, "Clear", "Clear the search")
