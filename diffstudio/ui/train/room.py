@@ -200,6 +200,7 @@ class TrainRoom(QWidget):
         self.run_view.start_from_requested.connect(lambda: self._with_run(self._start_from))
         self.run_view.chart.comparison_changed.connect(self._compare)
         self.run_panel.note_changed.connect(self.run_actions.set_note)
+        self.run_actions.note_not_saved.connect(self.run_panel.keep_note)
         self.run_view.remove_requested.connect(lambda: self._remove(self.selected()))
         self.run_actions.started.connect(self._show_started)
         self.run_actions.command_sent.connect(self._show_command_sent)

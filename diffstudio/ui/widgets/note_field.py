@@ -24,7 +24,8 @@ class NoteField(QPlainTextEdit):
 
     def __init__(self, placeholder: str, tooltip: str, longest: int) -> None:
         super().__init__()
-        self._saved, self._longest = "", longest
+        self._saved: str | None = ""  # None for what is not known to be stored
+        self._longest = longest
         self.setPlaceholderText(placeholder)
         self.setTabChangesFocus(True)
         fix_size(self, height=HEIGHT)
@@ -42,9 +43,12 @@ class NoteField(QPlainTextEdit):
         takes_text_only(self)
 
     def show_text(self, text: str) -> None:
-        """Show a stored note. Call `save` before, or unsaved text is lost."""
+        """Show a stored note. Call `save` before, or unsaved text is lost. What is too long to be saved stays while the
+        field has the focus.
+        """
         self._saved = text
-        if self.toPlainText() != text:
+        shown = self.text_to_save() if self.hasFocus() else self.toPlainText()
+        if shown != text:
             self.setPlainText(text)
         self._timer.stop()
 
@@ -54,12 +58,16 @@ class NoteField(QPlainTextEdit):
     def has_edits(self) -> bool:
         return not self.isReadOnly() and self.text_to_save() != self._saved
 
+    def keep_edits(self) -> None:
+        """The text could not be saved: it has edits still, which are saved the next time."""
+        self._saved = None
+
     def save(self) -> None:
         """Emit `edited` if the text differs from what was stored."""
         self._timer.stop()
         if self.has_edits():
-            self._saved = self.text_to_save()
-            self.edited.emit(self._saved)
+            self._saved = text = self.text_to_save()
+            self.edited.emit(text)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)

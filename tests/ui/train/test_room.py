@@ -49,6 +49,7 @@ from diffstudio.training.run.events import (
     RunStopped,
 )
 from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
+from diffstudio.ui.train import run_actions
 from diffstudio.ui.train.recipe_options import TwoLevels
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.panel import Action
@@ -749,6 +750,29 @@ def test_runs_are_laid_over_each_other_and_have_notes(
     assert read_note(two).text == ""
     room.select(one.path)
     qtbot.waitUntil(lambda: room.run_panel.note.toPlainText() == "half the rate", timeout=PATIENCE_MS)
+
+
+def test_a_note_that_cannot_be_saved_stays_in_its_field(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(run: RunFolder, note: str) -> None:
+        raise StorageProblem("The disk is full")
+
+    one, two = (recorded(runs, pictures, name, RunStopped(10)) for name in ("one", "two"))
+    room.refresh()
+    qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
+    room.select(one.path)
+    qtbot.waitUntil(lambda: room.run_panel._run == one, timeout=PATIENCE_MS)
+    note = room.run_panel.note
+    with monkeypatch.context() as patched:
+        patched.setattr(run_actions, "write_note", full)
+        note.setPlainText("half the rate")
+        note.save()
+        qtbot.waitUntil(lambda: "The disk is full" in room.message.text(), timeout=PATIENCE_MS)
+        room.run_panel.show_note(one, read_note(one))
+        assert note.toPlainText() == "half the rate"
+    room.select(two.path)
+    qtbot.waitUntil(lambda: read_note(one).text == "half the rate", timeout=PATIENCE_MS)
 
 
 def test_a_note_that_is_not_shown_completely_is_not_replaced(

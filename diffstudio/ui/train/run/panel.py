@@ -110,6 +110,11 @@ class RunPanel(QWidget):
         self.note_problem.setText(note.problem)
         self.note_problem.setVisible(bool(note.problem))
 
+    def keep_note(self, run: RunFolder) -> None:
+        """Keep a note on a run that could not be saved."""
+        if run == self._run:
+            self.note.keep_edits()
+
     def _emit_note(self, text: str) -> None:
         if self._run is not None:
             self.note_changed.emit(self._run, text)
