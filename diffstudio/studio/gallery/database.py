@@ -19,7 +19,7 @@ from diffstudio.atomic import free_name, make_database_private
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import StorageProblem
 from diffstudio.storage_errors import sqlite_code, storage_errors
-from diffstudio.studio.gallery.salvage import SALVAGED_COLUMNS, salvaged_rows
+from diffstudio.studio.gallery.salvage import SALVAGED_COLUMNS, salvaged_folders, salvaged_rows
 
 FORMAT = 1  # of the database, in its user_version
 CHECKED_WHEN_OPENED_BYTES = 8 << 20  # larger databases are checked by the first rescan, in a thread
@@ -27,7 +27,7 @@ CHECKED_WHEN_OPENED_BYTES = 8 << 20  # larger databases are checked by the first
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    path TEXT NOT NULL UNIQUE,          -- below the gallery's folder, with forward slashes
+    path TEXT NOT NULL UNIQUE,          -- below the gallery's folder or absolute, with forward slashes
     created REAL NOT NULL,              -- seconds since the epoch
     modified_ns INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,
@@ -40,6 +40,13 @@ CREATE TABLE IF NOT EXISTS images (
     starred INTEGER NOT NULL DEFAULT 0,
     trashed REAL,                       -- when; NULL while it is shown
     home TEXT                           -- where it goes back to from the trash
+);
+"""
+# The folders that images were saved in. Relative paths are below the current one.
+_FOLDERS = """
+CREATE TABLE IF NOT EXISTS folders (
+    path TEXT PRIMARY KEY,
+    current INTEGER NOT NULL            -- 1 for that one
 );
 """
 _NUMBER = "INTEGER NOT NULL DEFAULT 0"
@@ -226,7 +233,7 @@ class GalleryDatabase:
         connection.execute("PRAGMA journal_mode = WAL")
         new = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'images'").fetchone() is None
         self.needs_rescan = self.needs_rescan or new
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + _FOLDERS)
         present = {row[1] for row in connection.execute("PRAGMA table_info (images)")}
         for name, declaration in _ADDED_COLUMNS.items():
             if name not in present:
@@ -293,12 +300,13 @@ class GalleryDatabase:
                 replace_file(self.database.with_name(self.database.name + ending), aside.with_name(aside.name + ending))
         self.database.with_name(self.database.name + "-shm").unlink(missing_ok=True)
         self._prepare()
-        rows = salvaged_rows(aside)
+        rows, folders = salvaged_rows(aside), salvaged_folders(aside)
         places = ", ".join("?" * len(SALVAGED_COLUMNS))
         with self.writing() as connection:
             connection.executemany(
                 f"INSERT OR IGNORE INTO images ({', '.join(SALVAGED_COLUMNS)}) VALUES ({places})", rows
             )
+            connection.executemany("INSERT OR IGNORE INTO folders (path, current) VALUES (?, ?)", folders)
         self.damaged_copy, self.needs_rescan, self._checked = aside, True, True
         self._generation = generation + 1
 

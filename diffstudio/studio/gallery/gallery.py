@@ -28,7 +28,7 @@ from diffstudio.errors import BadRequest, ImageProblem, StorageProblem, no_image
 from diffstudio.imaging.exact_files import EXACT_SUFFIX, ExactValues, write_png, write_tiff
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.storage_errors import storage_errors
-from diffstudio.studio.gallery.file_names import TRASH, folder_id, is_gone, slug
+from diffstudio.studio.gallery.file_names import folder_id, is_gone, slug
 from diffstudio.studio.gallery.records import COLUMNS, SEARCH_COLUMNS, GalleryImage, GalleryRecords, search_values
 from diffstudio.studio.gallery.sidecar import (
     LONGEST_NOTE,
@@ -50,8 +50,10 @@ from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 IMAGE_NOT_SAVED = "The image could not be saved"
 THUMBNAIL_SIDE = 256  # px
+_NEWEST_DAYS = 3  # the last two, and one of them in two folders
 _NEWEST_FILES = 50  # in which the images of an interrupted job are looked for
 
+_IN_FOLDER = "substr(path, 1, 1) <> '/' AND substr(path, 2, 2) <> ':/'"  # not elsewhere
 _RECORDED = (
     *("path", "created", "modified_ns", "size_bytes", "width", "height", "prompt", "negative", "checkpoint", "request"),
     *("folder_id", *SEARCH_COLUMNS),
@@ -70,10 +72,12 @@ class Gallery(GalleryRecords):
         self.thumbnails = thumbnails or paths.cache() / "thumbnails"
         self.before_removal: BeforeRemoval = _nothing_else
         self._files = threading.RLock()  # held while a file and its record differ
-        self._trash = Trash(folder, folder / TRASH, self, self._files)
         super().__init__(folder, database)
+        self._trash = Trash(self.folders, self, self._files)
         try:
-            if not self.read("SELECT 1 FROM images LIMIT 1"):  # else it may be on a drive that is not connected
+            if not self.read(
+                f"SELECT 1 FROM images WHERE {_IN_FOLDER} LIMIT 1"
+            ):  # else it may be on a drive that is not connected
                 with storage_errors("The images folder cannot be created", folder):
                     folder.mkdir(parents=True, exist_ok=True)
         except StorageProblem:
@@ -130,7 +134,8 @@ class Gallery(GalleryRecords):
 
         Looks at the newest files: the program was killed while it saved the last of them.
         """
-        days = sorted((day for day in self.folder.glob("????-??-??") if day.is_dir()), reverse=True)[:2]
+        found = (day for folder in (self.folder, *self.folders.earlier) for day in folder.glob("????-??-??"))
+        days = sorted((day for day in found if day.is_dir()), key=lambda day: day.name, reverse=True)[:_NEWEST_DAYS]
         files = [path for day in days for path in day.glob("*.png")]
         saved = 0
         for path in sorted(files, key=_written, reverse=True)[:_NEWEST_FILES]:
@@ -198,7 +203,7 @@ class Gallery(GalleryRecords):
         statement = "SELECT path, starred, note, tags FROM images WHERE id = ? AND trashed IS NULL"
         with self._files:
             for path, *recorded in self.read(statement, [image_id]):
-                image = self.folder / path
+                image = self.folders.file(path)
                 sidecar = change(current_sidecar(image, *recorded))
                 failed = f"What you noted about {image.name} could not be changed"
                 if not image.exists():
@@ -222,7 +227,7 @@ class Gallery(GalleryRecords):
         statement = "SELECT path, starred, note, tags FROM images WHERE id = ? AND trashed IS NULL"
         with self._files:
             for path, *recorded in self.read(statement, [image_id]):
-                image = self.folder / path
+                image = self.folders.file(path)
                 found = read_sidecar(image)
                 try:
                     with storage_errors(_sidecar_not_read(image), image.parent):
@@ -246,7 +251,7 @@ class Gallery(GalleryRecords):
         with self.writing() as connection:
             connection.execute(
                 "UPDATE images SET starred = ?, note = ?, tags = ?, sidecar_ns = ? WHERE id = ? AND path = ?",
-                [*annotation_columns(sidecar), modified_ns(self.folder / path), image_id, path],
+                [*annotation_columns(sidecar), modified_ns(self.folders.file(path)), image_id, path],
             )
 
     def delete(self, image_ids: Iterable[int]) -> list[int]:
@@ -289,7 +294,7 @@ class Gallery(GalleryRecords):
             with self.writing() as connection:
                 connection.execute(
                     "UPDATE images SET trashed = ?, home = ?, starred = ?, note = ?, tags = ? WHERE path = ?",
-                    [sidecar.deleted, home, *annotation_columns(sidecar), self._relative(path)],
+                    [sidecar.deleted, home, *annotation_columns(sidecar), self.folders.recorded(path)],
                 )
 
     # For rescan
@@ -316,7 +321,7 @@ class Gallery(GalleryRecords):
         texts = (request.prompt, request.negative, checkpoint) if request else ("", "", checkpoint)
         prompt, negative, checkpoint = (metadata.storable(text) for text in texts)
         values = [
-            self._relative(path),
+            self.folders.recorded(path),
             stat.st_mtime,
             stat.st_mtime_ns,
             stat.st_size,
@@ -334,8 +339,6 @@ class Gallery(GalleryRecords):
                 raise FileNotFoundError(os.fspath(path))
             rows = connection.execute(_UPSERT, values).fetchall()
         return self._image(rows[0])
-
-    # Inside
 
 
 def _nothing_else(image: Path) -> Callable[[], object]:

@@ -11,8 +11,10 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.studio.gallery.database import GalleryDatabase
+from diffstudio.studio.gallery.folders import use_folder
 from diffstudio.studio.gallery.search import (
     ORDER_BY,
     TRASH_ORDER,
@@ -70,7 +72,7 @@ class GalleryImage:
     tags: tuple[str, ...] = ()
     trashed: float | None = None  # when it was deleted; None while it is not in the trash
     prompt_key: str = ""  # what it is sorted by
-    home: str = ""  # where it goes back to from the trash, relative to the gallery; "" while it is not in the trash
+    home: str = ""  # where it goes back to from the trash, as the records have it; "" while it is not in the trash
 
     @property
     def name(self) -> str:
@@ -135,11 +137,16 @@ def sort_key(image: GalleryImage, order: SortOrder, *, trash: bool = False) -> t
 
 
 class GalleryRecords(GalleryDatabase):
-    """The records of the images below `folder` in the file `database`."""
+    """The records, in the file `database`, of the images below `folder` and below those that it was before."""
 
     def __init__(self, folder: Path, database: Path) -> None:
         self.folder = folder
         super().__init__(database)
+        try:
+            self.folders = use_folder(self, folder, paths.images())
+        except BaseException:
+            self.close()
+            raise
 
     def page(self, query: GalleryQuery, offset: int = 0, limit: int = 200) -> list[GalleryImage]:
         """A page of the images that match, in the order of the query."""
@@ -184,12 +191,12 @@ class GalleryRecords(GalleryDatabase):
 
     def find(self, path: Path) -> GalleryImage | None:
         """The record of a file of the gallery."""
-        if not path.is_relative_to(self.folder):
+        if not path.is_absolute() and not path.is_relative_to(self.folder):
             return None
-        relative = self._relative(path)
-        if relative != metadata.storable(relative):  # no record can hold its name
+        recorded = self.folders.recorded(path)
+        if recorded != metadata.storable(recorded):  # no record can hold its name
             return None
-        rows = self.read(f"SELECT {COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [relative])
+        rows = self.read(f"SELECT {COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [recorded])
         return self._image(rows[0]) if rows else None
 
     def made_with(self, checkpoint: str, most: int) -> list[GalleryImage]:
@@ -319,15 +326,12 @@ class GalleryRecords(GalleryDatabase):
     def _names(self, table: str, column: str, where: str) -> list[str]:
         return [row[0] for row in self.read(_NAMES.format(table=table, column=column, where=where))]
 
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
     def _image(self, row: tuple[Any, ...]) -> GalleryImage:
         image_id, path, text, created, width, height, starred, checkpoint, note, missing, *rest = row
         seed, size_bytes, tags, trashed, prompt_key, home = rest
         return GalleryImage(
             image_id,
-            self.folder / path,
+            self.folders.file(path),
             created,
             width,
             height,

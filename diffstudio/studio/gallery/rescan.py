@@ -1,5 +1,8 @@
 """Make the gallery's records agree with its folder, after other programs have changed it.
 
+Images that were made before another folder was chosen are looked for where they are; new ones are found in the current
+folder only.
+
 The records are read before the folder is listed, so that an image that is saved meanwhile is never taken for a deleted
 one. A record is dropped only when its file is gone from the very folder that it was last seen in. While that folder is
 missing, cannot be read, or is another one (the mount point of a drive that is not connected), the record stays and is
@@ -19,6 +22,7 @@ from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.file_names import SUFFIXES, is_gone, name_not_kept
 from diffstudio.studio.gallery.file_names import folder_id as id_of
+from diffstudio.studio.gallery.folders import is_elsewhere
 from diffstudio.studio.gallery.gallery import Gallery, sidecar_unreadable
 from diffstudio.studio.gallery.sidecar import SUFFIX, sidecar_of
 from diffstudio.studio.metadata.metadata import storable
@@ -83,7 +87,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Listing:
-    """What is in the gallery's folder, by paths below it."""
+    """What is in the gallery's folders, by paths as the records have them."""
 
     files: dict[str, _File] = field(default_factory=dict)
     sidecars: dict[str, int] = field(default_factory=dict)  # of each image that has one: when it was changed
@@ -116,8 +120,10 @@ def _rescan(gallery: Gallery, reread: bool, cancelled: Callable[[], bool]) -> Re
         with storage_errors("The images folder cannot be read", gallery.folder):
             _list(gallery.folder, ".", listing, cancelled)
     except StorageProblem:
-        _mark_missing(gallery, (row for row in rows if not row.missing))
+        _mark_missing(gallery, (row for row in rows if not row.missing and not is_elsewhere(row.path)))
         raise
+    for folder in {row.folder for row in rows if is_elsewhere(row.path)}:
+        _list_one(Path(folder), folder, listing, cancelled, False)
     if cancelled():
         return RescanReport()
     found = [row for row in rows if row.path in listing.files]
@@ -143,7 +149,8 @@ def _rescan(gallery: Gallery, reread: bool, cancelled: Callable[[], bool]) -> Re
     _mark_found(gallery, found, listing)
 
     unreadable = listing.unreadable
-    added = _record_all(gallery, (path for path in new if path not in moved.values()), unreadable, cancelled)
+    unknown = (path for path in new if path not in moved.values() and not is_elsewhere(path))
+    added = _record_all(gallery, unknown, unreadable, cancelled)
     changed = [row.path for row in found if row.file != listing.files[row.path]]
     renewed = _record_all(gallery, changed, unreadable, cancelled)
     if reread:
@@ -175,8 +182,18 @@ def _rows(gallery: Gallery) -> list[_Row]:
     ]
 
 
-def _list(folder: Path, name: str, listing: _Listing, cancelled: Callable[[], bool]) -> None:
-    """List a folder, whose path below the gallery's folder is `name`. Nothing whose name starts with a dot."""
+def _list_one(folder: Path, name: str, listing: _Listing, cancelled: Callable[[], bool], below: bool = True) -> None:
+    """As `_list`; the images of a folder that cannot be read stay, marked as missing."""
+    try:
+        _list(folder, name, listing, cancelled, below)
+    except (FileNotFoundError, NotADirectoryError):  # gone, or not connected
+        pass
+    except OSError as error:
+        listing.unreadable.append((folder, f"{folder.name}: {error.strerror or error}."))
+
+
+def _list(folder: Path, name: str, listing: _Listing, cancelled: Callable[[], bool], below: bool = True) -> None:
+    """List a folder, which is `name` in the records, and what is `below`. Nothing whose name starts with a dot."""
     identity = id_of(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -187,12 +204,8 @@ def _list(folder: Path, name: str, listing: _Listing, cancelled: Callable[[], bo
                 continue
             with suppress(FileNotFoundError):  # gone since it was listed
                 if entry.is_dir(follow_symlinks=False):
-                    try:
-                        _list(Path(entry.path), path, listing, cancelled)
-                    except FileNotFoundError:
-                        raise
-                    except OSError as error:  # its images stay, marked as missing
-                        listing.unreadable.append((Path(entry.path), f"{entry.name}: {error.strerror or error}."))
+                    if below:
+                        _list_one(Path(entry.path), path, listing, cancelled)
                 elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
                     stat = entry.stat()
                     listing.files[path] = _File(stat.st_mtime_ns, stat.st_size)
@@ -225,12 +238,12 @@ def _record_moved(gallery: Gallery, lost: list[_Row], new: list[str], listing: _
         if changed:
             rows.remove(row)
             moved[row.id] = path
-            old = gallery.folder / row.path
+            old = gallery.folders.file(row.path)
             left_behind = row.path in listing.sidecars and not old.exists()
             if path not in listing.sidecars:
                 if left_behind:
                     with suppress(OSError):  # on another disk, for example: then it is written from the record
-                        replace_file(sidecar_of(old), sidecar_of(gallery.folder / path))
+                        replace_file(sidecar_of(old), sidecar_of(gallery.folders.file(path)))
                 gallery.sync_sidecar(row.id)
             if left_behind:
                 with suppress(OSError):
@@ -244,7 +257,8 @@ def _remove(gallery: Gallery, gone: list[_Row]) -> int:
     for batch in _batches(gone):
         with gallery.writing() as connection:
             for row in batch:
-                if is_gone(gallery.folder / row.path):  # looked at again, while nothing else can change the records
+                file = gallery.folders.file(row.path)
+                if is_gone(file):  # looked at again, while nothing else can change the records
                     removed += connection.execute(
                         "DELETE FROM images WHERE id = ? AND path = ? AND trashed IS NULL", [row.id, row.path]
                     ).rowcount
@@ -281,7 +295,7 @@ def _record_all(
     for name in names:
         if cancelled():
             break
-        path = gallery.folder / name
+        path = gallery.folders.file(name)
         try:
             gallery.record_file(path)
         except ImageProblem as problem:
@@ -315,7 +329,7 @@ def _sync_sidecars(
             try:
                 problem = gallery.sync_sidecar(row.id)
             except ValueError as error:  # one that cannot be kept does not keep the others from being read
-                problem = sidecar_unreadable(gallery.folder / row.path, error)
+                problem = sidecar_unreadable(gallery.folders.file(row.path), error)
             annotated += row.id in known and gallery.get(row.id) != before
             if problem is not None:
                 unsaved.append(problem)
@@ -327,6 +341,6 @@ def _remove_left_sidecars(gallery: Gallery, listing: _Listing) -> None:
     left = listing.sidecars.keys() - listing.files.keys()
     homes = gallery.read("SELECT home, path FROM images WHERE trashed IS NOT NULL") if left else []
     for home, path in homes:
-        if home in left and sidecar_of(gallery.folder / path).exists() and is_gone(gallery.folder / home):
+        if home in left and sidecar_of(gallery.folders.file(path)).exists() and is_gone(gallery.folders.file(home)):
             with suppress(OSError):
-                sidecar_of(gallery.folder / home).unlink(missing_ok=True)
+                sidecar_of(gallery.folders.file(home)).unlink(missing_ok=True)

@@ -33,7 +33,12 @@ def _is_time(value: object) -> bool:
 
 
 def _is_image_path(value: object) -> bool:
-    return isinstance(value, str) and is_inside(value) and value.lower().endswith(SUFFIXES)
+    return isinstance(value, str) and (is_inside(value) or _is_place(value)) and value.lower().endswith(SUFFIXES)
+
+
+def _is_place(value: object) -> bool:
+    """Whether it is the path of a file or folder elsewhere."""
+    return isinstance(value, str) and "\0" not in value and Path(value).is_absolute() and ".." not in Path(value).parts
 
 
 def _is_request(value: object) -> bool:
@@ -78,8 +83,24 @@ def salvaged_rows(database: Path) -> list[tuple[Any, ...]]:
         connection.execute("PRAGMA query_only = ON")
         names = [column[0] for column in connection.execute("SELECT * FROM images LIMIT 0").description]
         rows = (dict(zip(names, row, strict=True)) for row in _readable(connection, _last_id(connection)))
-        return [values for row in rows if (values := _checked(row)) is not None]
+        folders = [Path(path) for path, _ in salvaged_folders(database)]
+        return [values for row in rows if _is_in(row, folders) and (values := _checked(row)) is not None]
     return []
+
+
+def salvaged_folders(database: Path) -> list[tuple[str, int]]:
+    """The sound rows of `folders`. Never raises."""
+    with suppress(*_ERRORS), closing(sqlite3.connect(database, timeout=5.0)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        rows = connection.execute("SELECT path, current FROM folders").fetchall()
+        return [(path, current) for path, current in rows if _is_place(path) and current in (0, 1)]
+    return []
+
+
+def _is_in(row: dict[str, Any], folders: list[Path]) -> bool:
+    """Whether an absolute path is in a folder of the gallery."""
+    places = [Path(row[name]) for name in ("path", "home") if _is_place(row.get(name))]
+    return all(any(place.is_relative_to(folder) for folder in folders) for place in places)
 
 
 def _checked(row: dict[str, Any]) -> tuple[Any, ...] | None:

@@ -44,6 +44,6 @@ def _in_gallery(named: NamedFile, gallery: Gallery | None) -> Path | None:
     statement = "SELECT path FROM images WHERE size_bytes = ? AND trashed IS NULL"
     with suppress(StorageProblem):
         for (path,) in gallery.read(statement, [named.size]):
-            if named.is_at(gallery.folder / path):
-                return Path(gallery.folder / path)
+            if named.is_at(gallery.folders.file(path)):
+                return gallery.folders.file(path)
     return None

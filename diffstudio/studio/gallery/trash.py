@@ -1,5 +1,7 @@
 """The gallery's trash: images and their exact values are moved to `.trash`, back again, and on to the system trash.
 
+Each folder of the gallery has its own `.trash`, so that no image is moved to another disk.
+
 An image and its record change together or not at all, even on a full disk or when the program is killed. Each change is
 announced in a file beside the image in `.trash` first (its sidecar, which says where it came from; a `.restoring` file,
 which says where it goes), then the image is moved, then the record is committed. Whatever fails is undone at once;
@@ -22,7 +24,8 @@ from diffstudio.errors import StorageProblem
 from diffstudio.imaging.exact_files import files_beside
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.database import GalleryDatabase
-from diffstudio.studio.gallery.file_names import SUFFIXES, folder_id, is_inside, name_not_kept
+from diffstudio.studio.gallery.file_names import SUFFIXES, TRASH, folder_id, is_inside, name_not_kept
+from diffstudio.studio.gallery.folders import ImageFolders
 from diffstudio.studio.gallery.sidecar import (
     SUFFIX,
     Sidecar,
@@ -47,24 +50,28 @@ BeforeRemoval: TypeAlias = Callable[[Path], Callable[[], object]]
 
 
 class Trash:
-    """Moves images of the gallery in `folder` to `place` in it, and back, with their `records`.
+    """Moves images of the gallery in `folders` to the trash of their folder, and back, with their `records`.
 
     `lock` is held while files and records differ.
     """
 
-    def __init__(self, folder: Path, place: Path, records: GalleryDatabase, lock: AbstractContextManager[bool]) -> None:
-        self.folder, self.place, self.records, self._lock = folder, place, records, lock
+    def __init__(self, folders: ImageFolders, records: GalleryDatabase, lock: AbstractContextManager[bool]) -> None:
+        self.folders, self.records, self._lock = folders, records, lock
 
     def put(self, image_id: int) -> bool:
         """Move an image to the trash; False if it is there already. One without a file leaves the records at once."""
         statement = "SELECT path, starred, note, tags FROM images WHERE id = ? AND trashed IS NULL"
         with self._lock:
             for path, *recorded in self.records.read(statement, [image_id]):
-                source = self.folder / path
+                source = self.folders.file(path)
                 with storage_errors(f"{source.name} could not be deleted", source.parent):
                     if source.exists():
                         sidecar = current_sidecar(source, *recorded)
-                        self._put(image_id, path, replace(sidecar, home=path, deleted=time.time()))
+                        self._put(
+                            image_id,
+                            path,
+                            replace(sidecar, home=_below(self.folders.of(source), source), deleted=time.time()),
+                        )
                     else:
                         with self.records.writing() as connection:
                             connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
@@ -72,7 +79,7 @@ class Trash:
         return False
 
     def _put(self, image_id: int, path: str, sidecar: Sidecar) -> None:
-        source = self.folder / path
+        source = self.folders.file(path)
         target = self._new_place(image_id, source)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -81,7 +88,7 @@ class Trash:
                 connection.execute(
                     "UPDATE images SET trashed = ?, home = path, path = ?, starred = ?, note = ?, tags = ? "
                     "WHERE id = ? AND path = ?",
-                    [sidecar.deleted, self._relative(target), *annotation_columns(sidecar), image_id, path],
+                    [sidecar.deleted, self.folders.recorded(target), *annotation_columns(sidecar), image_id, path],
                 )
                 replace_file(source, target)
                 _move_beside(source, target)
@@ -101,7 +108,8 @@ class Trash:
         statement = "SELECT path, home, starred, note, tags FROM images WHERE id = ? AND trashed IS NOT NULL"
         with self._lock:
             for path, home, *recorded in self.records.read(statement, [image_id]):
-                source, target = self.folder / path, free_name(self.folder / (home or Path(path).name))
+                source = self.folders.file(path)
+                target = free_name(self.folders.file(home) if home else source.parent.parent / source.name)
                 if source.exists():
                     with storage_errors(f"{target.name} could not be brought back", target.parent):
                         target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +121,7 @@ class Trash:
         journal = source.with_name(source.name + RESTORING)
         moved = target
         try:
-            write_text(journal, self._relative(target))
+            write_text(journal, _below(source.parent.parent, target))
             with suppress(StorageProblem):  # a long name, for example: the rescan tries again and says so
                 write_sidecar(target, sidecar, moved_from=source)
             with self.records.writing() as connection:
@@ -123,7 +131,7 @@ class Trash:
                     "UPDATE images SET trashed = NULL, home = NULL, path = ?, folder_id = ?, sidecar_ns = ?, "
                     "starred = ?, note = ?, tags = ? WHERE id = ?",
                     [
-                        self._relative(moved),
+                        self.folders.recorded(moved),
                         folder_id(moved.parent),
                         modified_ns(moved),
                         *annotation_columns(sidecar),
@@ -151,9 +159,8 @@ class Trash:
             for (path,) in self.records.read(
                 "SELECT path FROM images WHERE id = ? AND trashed IS NOT NULL", [image_id]
             ):
-                file = self.folder / path
-                if not self.folder.is_dir():
-                    raise folder_missing(_NOT_PURGED, self.folder)
+                file = self.folders.file(path)
+                _check_present(file, _NOT_PURGED)
                 after = before(file)
                 with storage_errors(_NOT_PURGED, file.parent):
                     for one in (file, *files_beside(file)):
@@ -173,12 +180,11 @@ class Trash:
 
     def _hand_over(self, image_id: int, path: str, before: BeforeRemoval) -> bool:
         """Move an image to the system trash, unless it has left ours since it was listed. False without a file."""
-        file, after = self.folder / path, None
+        file, after = self.folders.file(path), None
         with self._lock:
             if not self.records.read(f"SELECT 1 FROM images WHERE {_STILL_IN_TRASH}", [image_id, path]):
                 return False
-            if not self.folder.is_dir():
-                raise folder_missing(NOT_EMPTIED, self.folder)
+            _check_present(file, NOT_EMPTIED)
             if file.exists():
                 after = before(file)
                 for one in (*files_beside(file), file):
@@ -199,27 +205,31 @@ class Trash:
         Returns the files that were skipped because no record can hold their names, and why. StorageProblem when
         something else fails, now or later.
         """
+        return [each for folder in (self.folders.current, *self.folders.earlier) for each in self._recover(folder, add)]
+
+    def _recover(self, folder: Path, add: Callable[[Path, str, Sidecar], None]) -> list[tuple[Path, str]]:
         skipped: list[tuple[Path, str]] = []
-        with self._lock, storage_errors("The gallery's trash cannot be read", self.place):
+        place = folder / TRASH
+        with self._lock, storage_errors("The gallery's trash cannot be read", place):
             try:
-                names = set(os.listdir(self.place))
+                names = set(os.listdir(place))
             except FileNotFoundError:
                 return skipped
             for name in sorted(names):
                 if name.endswith(RESTORING):
-                    with _naming(self.place / name, skipped):
-                        self._recover_restoring(self.place / name.removesuffix(RESTORING))
+                    with _naming(place / name, skipped):
+                        self._recover_restoring(place / name.removesuffix(RESTORING))
             known = dict(self.records.read("SELECT path, id FROM images WHERE trashed IS NOT NULL"))
-            names = set(os.listdir(self.place))
+            names = set(os.listdir(place))
             for name in sorted(names):
-                image = self.place / name
+                image = place / name
                 if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in names:
                     image.unlink(missing_ok=True)  # announced, and not moved; or gone to the system trash
-                elif name.lower().endswith(SUFFIXES) and self._relative(image) not in known and image.is_file():
+                elif name.lower().endswith(SUFFIXES) and self.folders.recorded(image) not in known and image.is_file():
                     with _naming(image, skipped):
                         self._recover_deleting(image, add)
             for path, image_id in known.items():
-                if (self.folder / path).parent == self.place and Path(path).name not in names:
+                if self.folders.file(path).parent == place and Path(path).name not in names:
                     with self.records.writing() as connection:  # it went to the system trash
                         connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
         return skipped
@@ -228,17 +238,18 @@ class Trash:
         """The image was being restored: complete that if it has arrived, and otherwise leave it in the trash."""
         journal = image.with_name(image.name + RESTORING)
         path = journal.read_text(encoding="utf-8", errors="replace")
-        target = self.folder / path
+        target = image.parent.parent / path
         arrived = is_inside(path) and target.exists() and (not image.exists() or image.samefile(target))
         if arrived:
             image.unlink(missing_ok=True)  # linked in both places
             _move_beside(image, target)
+            recorded = self.folders.recorded(image)
             with self.records.writing() as connection:
                 connection.execute(
                     "UPDATE OR IGNORE images SET trashed = NULL, home = NULL, path = ?, folder_id = ? WHERE path = ?",
-                    [path, folder_id(target.parent), self._relative(image)],
+                    [self.folders.recorded(target), folder_id(target.parent), recorded],
                 )
-                connection.execute("DELETE FROM images WHERE path = ?", [self._relative(image)])  # recorded already
+                connection.execute("DELETE FROM images WHERE path = ?", [recorded])  # recorded already
         elif is_inside(path):
             if target.exists() and target.stat().st_size == 0:
                 target.unlink()  # its name was reserved, where there are no hard links
@@ -252,26 +263,24 @@ class Trash:
         sidecar = read_sidecar(image) or Sidecar()
         home = sidecar.home or (name if number.isdigit() and name else image.name)
         deleted = sidecar.deleted or time.time()
-        if not (self.folder / home).exists():
-            _move_beside(self.folder / home, image)
+        before = image.parent.parent / home
+        if not before.exists():
+            _move_beside(before, image)
             with self.records.writing() as connection:
                 changed = connection.execute(
                     "UPDATE images SET trashed = ?, home = path, path = ? WHERE path = ? AND trashed IS NULL",
-                    [deleted, self._relative(image), home],
+                    [deleted, self.folders.recorded(image), self.folders.recorded(before)],
                 ).rowcount
             if changed:
-                sidecar_of(self.folder / home).unlink(missing_ok=True)
+                sidecar_of(before).unlink(missing_ok=True)
                 return
-        add(image, home, replace(sidecar, home=home, deleted=deleted))
+        add(image, self.folders.recorded(before), replace(sidecar, home=home, deleted=deleted))
 
     def _new_place(self, image_id: int, source: Path) -> Path:
         name = f"{image_id}-{source.name}"
         if len(os.fsencode(name)) > _LONGEST_NAME:
             name = f"{image_id}{source.suffix}"
-        return free_name(self.place / name)
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+        return free_name(self.folders.of(source) / TRASH / name)
 
 
 @contextmanager
@@ -299,3 +308,14 @@ def _move_beside(source: Path, target: Path) -> None:
 
 def folder_missing(what: str, folder: Path) -> StorageProblem:
     return StorageProblem(what, f"the folder {folder} is missing", "Connect its drive, or put the folder back")
+
+
+def _check_present(trashed: Path, what: str) -> None:
+    """StorageProblem when the folder of an image in the trash is missing: its drive may not be connected."""
+    if not (folder := trashed.parent.parent).is_dir():
+        raise folder_missing(what, folder)
+
+
+def _below(folder: Path, file: Path) -> str:
+    """The path of a file as it is kept in the trash: below its folder, which may be moved as a whole."""
+    return Path(os.path.relpath(file, folder)).as_posix()

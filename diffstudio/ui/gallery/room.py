@@ -235,7 +235,8 @@ class GalleryRoom(GalleryBrowser):
         if deleted:
             what = f"“{title(images[0])[:60]}”" if len(deleted) == 1 else f"{len(deleted):,} images"
             if all(image.missing for image in images if image.id in deleted):
-                self._show_message("info", f"{what} removed. Files come back with their folders.")
+                here = all(image.path.is_relative_to(self._gallery.folder) for image in images)
+                self._show_message("info", f"{what} removed.{' Files come back with their folders.' * here}")
             else:
                 self._show_message("info", f"{what} moved to the trash.", "Undo", self.undo)
             if not self.in_trash():

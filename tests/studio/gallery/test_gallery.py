@@ -22,8 +22,8 @@ from PIL import Image
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.imaging.exact_files import ExactValues
 from diffstudio.studio.gallery import records
-from diffstudio.studio.gallery.file_names import slug
-from diffstudio.studio.gallery.gallery import TRASH, Gallery
+from diffstudio.studio.gallery.file_names import TRASH, slug
+from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.search import GalleryQuery, SortOrder
