@@ -159,6 +159,7 @@ class GalleryBrowser(GalleryLayout):
         self._selection_changed()
 
     def _open(self, index: QModelIndex) -> None:
+        self.full.read_again()
         self._select_row(index.row())
         self._views.setCurrentWidget(self.full)
         self._arrange()

@@ -29,6 +29,7 @@ class FullView(QWidget):
         super().__init__()
         self._tasks = tasks
         self._reading: asyncio.Task[None] | None = None
+        self._version: tuple[object, ...] = ()  # of the file that is shown
         self.image_view = ImageView()
         self.back = SecondaryButton("Gallery", "arrow-left", BACK_TIP)
         self.zoom = ZoomButtons()
@@ -64,13 +65,19 @@ class FullView(QWidget):
         self.previous.setEnabled(previous)
         self.next.setEnabled(following)
 
+    def read_again(self) -> None:
+        """Read the image the next time that it is shown, for its file may have changed."""
+        self._version = ()
+
     def show_image(self, image: GalleryImage, small: QImage) -> None:
-        """Show the thumbnail at once, and the image when it is read."""
-        if self.image_view.path() == image.path and not self.image_view.image().isNull():
+        """Show the thumbnail at once, and the image when it is read, unless this version of its file is shown."""
+        version = (image.path, image.created, image.size_bytes)
+        if self._version == version and not self.image_view.image().isNull():
             return
+        self._version = version
         if self._reading is not None:
             self._reading.cancel()
-        self._set_pixels(image, small)
+        self._set_pixels(image, small, QSize(image.width, image.height))
         self._reading = self._tasks.start(self._read(image))
 
     async def _read(self, image: GalleryImage) -> None:
@@ -78,7 +85,9 @@ class FullView(QWidget):
         if pixels.isNull():
             self.image_view.set_message(await self._tasks.to_thread(unreadable, image.path))
         else:
-            self._set_pixels(image, pixels)
+            recorded = QSize(image.width, image.height)
+            reduced = max(pixels.width(), pixels.height()) >= MAX_SIDE
+            self._set_pixels(image, pixels, recorded if reduced else pixels.size())
 
-    def _set_pixels(self, image: GalleryImage, pixels: QImage) -> None:
-        self.image_view.set_image(pixels, QSize(image.width, image.height), image.path, title(image)[:300])
+    def _set_pixels(self, image: GalleryImage, pixels: QImage, size: QSize) -> None:
+        self.image_view.set_image(pixels, size, image.path, title(image)[:300])
