@@ -185,6 +185,12 @@ class GalleryRecords(GalleryDatabase):
         where, values = self._where(query)
         return bool(self.read(f"SELECT 1 FROM images WHERE {where} AND id = ?", [*values, image_id]))
 
+    def fitting(self, image_ids: Sequence[int], query: GalleryQuery) -> set[int]:
+        """Those of some images that match a query."""
+        where, values = self._where(query)
+        statement = f"SELECT id FROM images WHERE {where} AND id IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in self.read(statement, [*values, json.dumps(list(image_ids))])}
+
     def get(self, image_id: int) -> GalleryImage | None:
         rows = self.read(f"SELECT {COLUMNS} FROM images WHERE id = ? AND trashed IS NULL", [image_id])
         return self._image(rows[0]) if rows else None

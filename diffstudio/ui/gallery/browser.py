@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Signal
 from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QListView
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.search import GalleryQuery
 from diffstudio.studio.gallery.view_state import GalleryViewState
-from diffstudio.ui.gallery.item_model import GalleryModel, title
+from diffstudio.ui.gallery.item_model import GalleryModel, runs, title
 from diffstudio.ui.gallery.layout import GalleryLayout
 from diffstudio.ui.gallery.selection_actions import SelectionActions
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.helpers import leave_focus
+
+_NEXT_TRY = 0.01  # s
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    query: GalleryQuery
+    selected: set[int]  # ids
+    current: int | None
+    scrolled: int
 
 
 class GalleryBrowser(GalleryLayout):
@@ -34,6 +46,10 @@ class GalleryBrowser(GalleryLayout):
         super().__init__(GalleryModel(gallery, self._thumbnails, self._reading), self._tasks)
         self.selection_actions = SelectionActions(gallery, self._changing, self.chosen, self)
         self._act: Callable[[], object] = lambda: None  # what the button of the message does
+        self._remembered = _Selection(self.model.shown, set(), None, 0)
+        self.model.modelAboutToBeReset.connect(self._remember_selection)
+        self.model.modelReset.connect(self._restore_selection)
+        self.grid.all_requested.connect(self.select_all)
         self._compare_with: Path | None = None  # it is compared with the next image that is selected
 
     # What is listed
@@ -78,6 +94,8 @@ class GalleryBrowser(GalleryLayout):
         if self.is_full() or self.is_comparing():
             self.close_full()
         leave_focus(self.top_bar, self.grid)
+        if self.message.banner.action.isVisibleTo(self):  # it offers to undo a deletion, whose images are shown now
+            self.message.hide()
         self.model.show(GalleryQuery(trash=True))
 
     def leave_trash(self) -> None:
@@ -100,8 +118,50 @@ class GalleryBrowser(GalleryLayout):
         return self.selection_actions.only_image()
 
     def chosen(self) -> list[GalleryImage]:
-        indexes = [self.grid.currentIndex()] if self.is_full() else self.grid.selectedIndexes()
-        return [image for index in indexes if (image := self.model.image(index)) is not None]
+        if self.is_full():
+            image = self.model.image(self.grid.currentIndex())
+            return [image] if image is not None else []
+        return [image for first, last in self.grid.selected_rows() for image in self.model.rows(first, last)]
+
+    def select_all(self) -> None:
+        """Select all images that match, and read those that are not fetched yet."""
+        self._tasks.start(self._select_all())
+
+    async def _select_all(self) -> None:
+        query = self.model.query
+        while self.model.has_more() and self.model.query == query:
+            await self.model.fetch(everything=True)
+            await asyncio.sleep(_NEXT_TRY)  # a page may be on its way
+        if self.model.shown == self.model.query == query:
+            QListView.selectAll(self.grid)
+            self._selection_changed()
+
+    def _remember_selection(self) -> None:
+        """Before the rows are replaced: what is selected, by image."""
+        current = self.model.image(self.grid.currentIndex())
+        self._remembered = _Selection(
+            self.model.shown,
+            {image.id for first, last in self.grid.selected_rows() for image in self.model.rows(first, last)},
+            current.id if current is not None else None,
+            self.grid.verticalScrollBar().value(),
+        )
+
+    def _restore_selection(self) -> None:
+        """After the rows were replaced: the same images are selected, unless others are shown."""
+        before, model = self._remembered, self.model
+        if before.query != model.shown:
+            return
+        selected = QItemSelection()
+        rows = sorted(index.row() for each in before.selected if (index := model.index_of(each)).isValid())
+        for first, last in runs(rows):
+            selected.select(model.index(first), model.index(last))
+        chosen, flag = self.grid.selectionModel(), QItemSelectionModel.SelectionFlag
+        if before.current is not None and (index := model.index_of(before.current)).isValid():
+            chosen.setCurrentIndex(index, flag.NoUpdate)
+        if rows:
+            chosen.select(selected, flag.ClearAndSelect)
+        self.grid.doItemsLayout()
+        self.grid.verticalScrollBar().setValue(before.scrolled)
 
     def _select_row(self, row: int) -> None:
         if row < 0:
@@ -226,6 +286,9 @@ class GalleryBrowser(GalleryLayout):
 
     def _show_error(self, error: object) -> None:
         self._show_message("bad", str(error))
+
+    def _show_progress(self, what: str, done: int, count: int) -> None:
+        self._show_message("info", f"{what}: {done:,} of {count:,}…")
 
     def _show_message(self, kind: str, text: str, action: str = "", act: Callable[[], object] | None = None) -> None:
         if act is not None:

@@ -94,6 +94,7 @@ class ThumbnailGrid(QListView):
     delete_requested = Signal()
     star_requested = Signal(object)  # QModelIndex
     zoom_requested = Signal(object)  # 1 or -1: Ctrl and the wheel
+    all_requested = Signal()  # to select all images, those too that are not fetched yet
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,6 +127,16 @@ class ThumbnailGrid(QListView):
         self._date_timer.timeout.connect(self.date.hide)
         self.verticalScrollBar().valueChanged.connect(self._show_date)
         self.doubleClicked.connect(lambda index: self.opened.emit(index))
+
+    def selected_rows(self) -> list[tuple[int, int]]:
+        """The first and the last row of each part of the selection. Quick, however many are selected."""
+        return [(part.top(), part.bottom()) for part in self.selectionModel().selection().toList()]
+
+    def selected_count(self) -> int:
+        return sum(last - first + 1 for first, last in self.selected_rows())
+
+    def selectAll(self) -> None:
+        self.all_requested.emit()
 
     def cell(self) -> int:
         return self._cell

@@ -33,7 +33,9 @@ from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.helpers import plain_tooltip
 from diffstudio.ui.widgets.images.image_reading import read_image
 
+_MOST_RUNS = 32  # of rows that change one run after the other; with more, all rows are shown anew
 PAGE = 200  # images in the first page; later pages grow
+_EVERYTHING = 1 << 40  # images in a page
 THUMBNAIL_BYTES = 96 << 20  # of decoded thumbnails kept
 IMAGE_ROLE = int(Qt.ItemDataRole.UserRole)
 
@@ -60,6 +62,7 @@ class GalleryModel(QAbstractListModel):
         self._reached = 0  # how many of the records' rows have been fetched
         self._loads = 0  # counts the calls of `load`
         self.query, self.total, self.in_trash = GalleryQuery(), 0, 0
+        self.shown = self.query  # what the rows match; `query` may still be read
         self.counts_all = True  # whether `total` is that of all images that match, and not yet of those fetched
         self.loaded = False  # the first page has arrived
         thumbnails.completed.connect(self._thumbnail_made)
@@ -122,6 +125,10 @@ class GalleryModel(QAbstractListModel):
         row = self._row_of().get(image_id)
         return QModelIndex() if row is None else self.index(row)
 
+    def rows(self, first: int, last: int) -> list[GalleryImage]:
+        """The images from one row to another."""
+        return self._images[max(first, 0) : last + 1]
+
     def has_more(self) -> bool:
         """Whether further images match than have been fetched."""
         return not self._complete
@@ -132,22 +139,27 @@ class GalleryModel(QAbstractListModel):
         self._tasks.start(self.load(query))
 
     async def load(self, query: GalleryQuery = _ALL) -> None:
-        """As `show`; returns when the first page is shown, or another query is being shown instead."""
+        """As `show`; returns when the first page is shown, or another query is being shown instead.
+
+        Of a query that is shown already, as many images are read as there were.
+        """
         self.query = query
         self._loads = load = self._loads + 1
+        size = max(PAGE, len(self._images)) if query == self.shown else PAGE
 
         try:
-            page, in_trash = await self._tasks.to_thread(_first_page, self._gallery, query)
+            page, in_trash = await self._tasks.to_thread(_first_page, self._gallery, query, size)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
         if load != self._loads:
             return
         self.total, self.in_trash = len(page), in_trash
-        self.counts_all = len(page) < PAGE
+        self.counts_all = len(page) < size
         self.beginResetModel()
+        self.shown = query
         self._images, self._rows = page, None
-        self._reached, self._complete = len(page), len(page) < PAGE
+        self._reached, self._complete = len(page), len(page) < size
         self._unreadable.clear()
         self.loaded = True
         self.endResetModel()
@@ -155,14 +167,16 @@ class GalleryModel(QAbstractListModel):
         if not self.counts_all:
             self.recount()
 
-    async def fetch(self) -> None:
-        """Fetch the next page, and insert it."""
+    async def fetch(self, *, everything: bool = False) -> None:
+        """Fetch the next page, or all that is left, and insert it."""
         if self._complete or self._fetching:
             return
         self._fetching = True
         try:
             load, reached = self._loads, self._reached
             page_size = max(PAGE, len(self._images) // 8)  # growing, because each new page lays out all rows again
+            if everything:
+                page_size = _EVERYTHING
             page = await self._read(reached, page_size)
             while page is not None and load == self._loads and reached != self._reached:  # rows were added or removed
                 reached = self._reached
@@ -200,30 +214,51 @@ class GalleryModel(QAbstractListModel):
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
-        for image in matching if load == self._loads else ():
-            if image.id in self._row_of():
-                continue
-            row = bisect_left(self._images, self._key(image), key=self._key)
-            if row == len(self._images) and not self._complete:
-                continue
-            self.beginInsertRows(QModelIndex(), row, row)
-            self._images.insert(row, image)
-            self._reached += 1
-            self._rows = None
-            self.endInsertRows()
+        if load == self._loads:
+            self._insert(matching)
         await self._count()
 
     def _key(self, image: GalleryImage) -> tuple[object, ...]:
         return sort_key(image, self.query.order, trash=self.query.trash)
 
+    def _insert(self, images: Sequence[GalleryImage]) -> None:
+        known = self._row_of()
+        parts: dict[int, list[GalleryImage]] = {}  # by the row that they are inserted before
+        for image in sorted((image for image in images if image.id not in known), key=self._key):
+            row = bisect_left(self._images, self._key(image), key=self._key)
+            if row < len(self._images) or self._complete:
+                parts.setdefault(row, []).append(image)
+        if len(parts) > _MOST_RUNS:
+            new = [image for part in parts.values() for image in part]
+            self._set_images(sorted([*self._images, *new], key=self._key))
+            return
+        for row, part in reversed(parts.items()):
+            self.beginInsertRows(QModelIndex(), row, row + len(part) - 1)
+            self._images[row:row] = part
+            self._reached += len(part)
+            self._rows = None
+            self.endInsertRows()
+
     def remove(self, image_ids: Iterable[int]) -> None:
-        for row in sorted((row for each in image_ids if (row := self._row_of().get(each)) is not None), reverse=True):
-            self.beginRemoveRows(QModelIndex(), row, row)
-            del self._images[row]
-            self._reached -= 1
+        known, gone = self._row_of(), set(image_ids)
+        parts = runs(sorted(known[each] for each in gone if each in known))
+        if len(parts) > _MOST_RUNS:
+            self._set_images([image for image in self._images if image.id not in gone])
+            parts = []
+        for first, last in reversed(parts):
+            self.beginRemoveRows(QModelIndex(), first, last)
+            del self._images[first : last + 1]
+            self._reached -= last - first + 1
             self._rows = None
             self.endRemoveRows()
         self.recount()
+
+    def _set_images(self, images: list[GalleryImage]) -> None:
+        """Show other rows of the same query."""
+        self.beginResetModel()
+        self._reached += len(images) - len(self._images)
+        self._images, self._rows = images, None
+        self.endResetModel()
 
     async def replace(self, images: Sequence[GalleryImage]) -> None:
         """Show the new records of images. One that no longer matches is removed; one that is starred may move."""
@@ -239,9 +274,13 @@ class GalleryModel(QAbstractListModel):
         if query != self.query:
             return
         gone = {image.id for image in images} - {image.id for image in fitting}
-        for image in changed:
-            if image.id not in gone and (row := self._row_of().get(image.id)) is not None:
-                self._move(row, image)
+        moving = [image for image in changed if image.id not in gone]
+        if len(moving) > _MOST_RUNS:
+            self._move_many({image.id for image in moving})
+        else:
+            for image in moving:
+                if (row := self._row_of().get(image.id)) is not None:
+                    self._move(row, image)
         if gone:
             self.remove(gone)
 
@@ -262,6 +301,16 @@ class GalleryModel(QAbstractListModel):
         self._images = [*others[:place], image, *others[place:]]
         self._rows = None
         self.endMoveRows()
+
+    def _move_many(self, changed: set[int]) -> None:
+        """Show changed images at their places in the order."""
+        images = sorted(self._images, key=self._key)
+        if [image.id for image in images] == [image.id for image in self._images]:
+            self.dataChanged.emit(self.index(0), self.index(len(images) - 1))
+            return
+        while images and images[-1].id in changed and not self._complete:  # a later page has it
+            images.pop()
+        self._set_images(images)
 
     def thumbnail(self, image: GalleryImage) -> QImage | None:
         """The thumbnail if it is loaded; otherwise load it, then emit dataChanged for its row."""
@@ -314,11 +363,20 @@ class GalleryModel(QAbstractListModel):
             self.counted.emit()
 
 
+def runs(rows: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending rows as runs of neighbours: the first and the last row of each."""
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        first = found.pop()[0] if found and found[-1][1] == row - 1 else row
+        found.append((first, row))
+    return found
+
+
 # In a thread, which must not be the last to hold the model
 
 
-def _first_page(gallery: Gallery, query: GalleryQuery) -> tuple[list[GalleryImage], int]:
-    return gallery.page(query, 0, PAGE), gallery.trash_count()
+def _first_page(gallery: Gallery, query: GalleryQuery, size: int) -> tuple[list[GalleryImage], int]:
+    return gallery.page(query, 0, size), gallery.trash_count()
 
 
 def _counts(gallery: Gallery, query: GalleryQuery) -> tuple[int, int]:
@@ -326,7 +384,8 @@ def _counts(gallery: Gallery, query: GalleryQuery) -> tuple[int, int]:
 
 
 def _matching(gallery: Gallery, query: GalleryQuery, images: Sequence[GalleryImage]) -> Sequence[GalleryImage]:
-    return [image for image in images if gallery.fits(image.id, query)]
+    fitting = gallery.fitting([image.id for image in images], query)
+    return [image for image in images if image.id in fitting]
 
 
 def _read_thumbnail(gallery: Gallery, image: GalleryImage) -> QImage:

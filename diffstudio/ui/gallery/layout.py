@@ -106,7 +106,7 @@ class GalleryLayout(QWidget):
         self.trash_bar.setVisible(query.trash)
         more = "" if self.model.counts_all else "+"
         self.top_bar.count_label.setText(f"{total:,}{more} image{'' if total == 1 else 's'}" if total else "")
-        self.trash_bar.show_counts(total, len(self.grid.selectedIndexes()))
+        self.trash_bar.show_counts(total, self.grid.selected_count())
         self.top_bar.trash.setVisible(self.model.in_trash > 0)
         for part in (self.top_bar.search, self.top_bar.starred, self.top_bar.period, self.top_bar.order):
             part.setEnabled(page is not self.empty)

@@ -105,6 +105,8 @@ class GalleryRoom(GalleryBrowser):
         trash.purged.connect(self._show_purged)
         trash.changed.connect(self._trash_changed)
         trash.failed.connect(self._show_error)
+        trash.progressed.connect(self._show_progress)
+        trash.nothing_to_undo.connect(lambda: self._show_message("info", "There is no deletion to undo."))
         self.model.failed.connect(self._show_error)
 
     def _connect_grid_and_bars(self) -> None:
@@ -227,7 +229,7 @@ class GalleryRoom(GalleryBrowser):
 
     async def _delete(self, images: Sequence[GalleryImage]) -> None:
         row = min(self.model.index_of(image.id).row() for image in images)
-        deleted = await self._trash.delete(images)
+        deleted = set(await self._trash.delete(images))
         if self.in_trash():  # it was opened meanwhile, and they belong to it
             self.refresh()
         else:
@@ -244,7 +246,7 @@ class GalleryRoom(GalleryBrowser):
             self.changed.emit()
 
     def undo(self) -> None:
-        """Restore the images deleted last."""
+        """Restore the images of the last deletion; again, those of the one before it."""
         self._trash.undo()
 
     def _show_restored(self, images: Sequence[GalleryImage], missing: int) -> None:

@@ -96,11 +96,17 @@ class SelectionActions(QObject):
 
     async def _change(self, images: Sequence[GalleryImage], change: gallery_changes.Change) -> None:
         """Change stars, notes or tags, up to an image that could not be changed."""
-        renewed, problem = await gallery_changes.change(self._tasks, self._gallery, images, change)
+
+        def report(done: int, count: int) -> None:
+            self.actions.message.emit("info", f"Changing images: {done:,} of {count:,}…")
+
+        renewed, problem = await gallery_changes.change(self._tasks, self._gallery, images, change, report)
         if renewed:
             self.records_changed.emit(renewed)
         if problem is not None:
             self.actions.message.emit("warn", str(problem))
+        elif len(images) >= gallery_changes.MANY:
+            self.actions.message.emit("info", f"{len(images):,} images changed.")
 
     def menu(self, open_image: Callable[[], object] | None) -> QMenu:
         """The context menu of the selection; without `open_image`, the full view is open already."""

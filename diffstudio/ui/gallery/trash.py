@@ -18,33 +18,37 @@ from diffstudio.ui.widgets.dialogs import confirm
 
 
 class GalleryTrash(QObject):
-    """Remembers the images deleted last, for undo. Files and records are changed in the thread of `tasks`."""
+    """Remembers which images were deleted, for undo. Files and records are changed in the thread of `tasks`."""
 
     restored = Signal(object, int)  # list[GalleryImage]; the number of images whose files are missing
     emptied = Signal(int)  # the number of images moved to the system trash
     purged = Signal(object)  # list[int], the ids of the images that were deleted for good
     changed = Signal()  # emptying was tried
     failed = Signal(object)  # DiffstudioError
+    nothing_to_undo = Signal()
+    progressed = Signal(str, int, int)  # what is done to many images; how many are done, of how many
 
     def __init__(self, gallery: Gallery, tasks: Tasks, parent: QWidget) -> None:
         super().__init__(parent)
         self._gallery, self._tasks, self._parent_widget = gallery, tasks, parent
-        self._last_deleted: list[int] = []
+        self._deleted: list[list[int]] = []  # by each deletion that can be undone, the last one at the end
         self._order = asyncio.Lock()  # an undo waits for the deletion before it
 
     async def delete(self, images: Sequence[GalleryImage]) -> list[int]:
         """Move images to the trash; returns the ids of those that left the gallery, up to one that could not."""
         async with self._order:
-            deleted, problem = await gallery_changes.delete(self._tasks, self._gallery, images)
+            deleted, problem = await gallery_changes.delete(
+                self._tasks, self._gallery, images, self._report("Moving images to the trash")
+            )
             if problem is not None:
                 self.failed.emit(problem)
-            in_trash = [image.id for image in images if image.id in deleted and not image.missing]
-            if in_trash:
-                self._last_deleted = in_trash
+            left = set(deleted)
+            if in_trash := [image.id for image in images if image.id in left and not image.missing]:
+                self._deleted.append(in_trash)
         return deleted
 
     def undo(self) -> None:
-        """Restore the images deleted last, if any."""
+        """Restore the images of the last deletion that was not undone yet."""
         self._tasks.start(self._restore_last())
 
     def restore(self, image_ids: Sequence[int]) -> None:
@@ -53,8 +57,10 @@ class GalleryTrash(QObject):
 
     async def _restore_last(self) -> None:
         async with self._order:
-            if self._last_deleted:
-                await self._restore(self._last_deleted)
+            if self._deleted:
+                await self._restore(self._deleted[-1])
+            else:
+                self.nothing_to_undo.emit()
 
     def empty(self) -> None:
         """Move everything in the gallery's trash to the system trash."""
@@ -66,7 +72,7 @@ class GalleryTrash(QObject):
         except DiffstudioError as error:
             self.failed.emit(error)
         else:
-            self._last_deleted = []
+            self._deleted.clear()
             self.emptied.emit(count)
         self.changed.emit()
 
@@ -94,23 +100,35 @@ class GalleryTrash(QObject):
         )
 
     async def _purge(self, image_ids: Sequence[int]) -> None:
-        gone: list[int] = []
-        try:
-            for image_id in image_ids:
-                if await self._tasks.to_thread(self._gallery.purge, [image_id]):
-                    gone.append(image_id)
-        except DiffstudioError as error:
-            self.failed.emit(error)
-        self._last_deleted = [each for each in self._last_deleted if each not in gone]
+        def purge(image_id: int) -> list[int]:
+            return [image_id] if self._gallery.purge([image_id]) else []
+
+        report = self._report("Deleting images permanently")
+        gone, problem = await gallery_changes.in_turn(self._tasks, image_ids, purge, report)
+        if problem is not None:
+            self.failed.emit(problem)
+        self._forget(gone)
         self.purged.emit(gone)
+
+    def _forget(self, image_ids: Sequence[int]) -> None:
+        """These are not in the trash any more."""
+        gone = set(image_ids)
+        left = ([each for each in batch if each not in gone] for batch in self._deleted)
+        self._deleted = [batch for batch in left if batch]
+
+    def _report(self, what: str) -> gallery_changes.Report:
+        return lambda done, count: self.progressed.emit(what, done, count)
 
     async def _restore(self, image_ids: Sequence[int]) -> None:
         """Restore these images, one by one: those before one that cannot be restored are shown."""
-        images, problem = await gallery_changes.restore(self._tasks, self._gallery, image_ids)
+        images, problem = await gallery_changes.restore(
+            self._tasks, self._gallery, image_ids, self._report("Restoring images")
+        )
         if problem is None:
-            self._last_deleted = []
+            self._forget(image_ids)
             self.restored.emit(images, len(image_ids) - len(images))
             return
+        self._forget([image.id for image in images])
         if images:
             self.restored.emit(images, 0)
         self.failed.emit(problem)

@@ -1,13 +1,15 @@
 """Changes images of the gallery: stars, notes, tags, to the trash and back. Every room does it through these functions.
 
 Images are changed one by one, in a thread. The first one that cannot be changed ends it: what was changed before is
-returned together with the problem.
+returned together with the problem. `report` is told how many of how many are done, if there are many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias, TypeVar
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
@@ -15,26 +17,29 @@ from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.ui.tasks import Tasks
 
 Change: TypeAlias = Callable[[Gallery, GalleryImage], DiffstudioError | None]  # returns what is only half done
+Report: TypeAlias = Callable[[int, int], object]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+MANY = 50  # images; fewer are done at once
+
+
+def _unreported(done: int, count: int) -> None:
+    """Where nobody is told how far it is."""
 
 
 async def change(
-    tasks: Tasks, gallery: Gallery, images: Sequence[GalleryImage], change_one: Change
+    tasks: Tasks, gallery: Gallery, images: Sequence[GalleryImage], change_one: Change, report: Report = _unreported
 ) -> tuple[list[GalleryImage], DiffstudioError | None]:
     """Change records; returns the new ones."""
+    half_done: list[DiffstudioError] = []
 
-    def work() -> tuple[list[GalleryImage], DiffstudioError | None]:
-        renewed: list[GalleryImage] = []
-        problem: DiffstudioError | None = None
-        for image in images:
-            try:
-                problem = change_one(gallery, image) or problem
-                if (record := gallery.get(image.id)) is not None:
-                    renewed.append(record)
-            except DiffstudioError as error:
-                return renewed, error
-        return renewed, problem
+    def work(image: GalleryImage) -> list[GalleryImage]:
+        if (problem := change_one(gallery, image)) is not None:
+            half_done.append(problem)
+        return [record] if (record := gallery.get(image.id)) is not None else []
 
-    return await tasks.to_thread(work)
+    renewed, error = await in_turn(tasks, images, work, report)
+    return renewed, error or (half_done[-1] if half_done else None)
 
 
 async def star(
@@ -45,32 +50,44 @@ async def star(
 
 
 async def delete(
-    tasks: Tasks, gallery: Gallery, images: Sequence[GalleryImage]
+    tasks: Tasks, gallery: Gallery, images: Sequence[GalleryImage], report: Report = _unreported
 ) -> tuple[list[int], DiffstudioError | None]:
     """Move images to the gallery's trash; returns the ids of those that left the gallery."""
-    deleted: list[int] = []
-    try:
-        for image in images:
-            deleted += await tasks.to_thread(gallery.delete, [image.id])
-    except DiffstudioError as error:
-        return deleted, error
-    return deleted, None
+    return await in_turn(tasks, images, lambda image: gallery.delete([image.id]), report)
 
 
 async def restore(
-    tasks: Tasks, gallery: Gallery, image_ids: Sequence[int]
+    tasks: Tasks, gallery: Gallery, image_ids: Sequence[int], report: Report = _unreported
 ) -> tuple[list[GalleryImage], DiffstudioError | None]:
     """Move images from the trash back to where they were; returns the records of those whose files are there."""
-    images: list[GalleryImage] = []
 
-    def work() -> DiffstudioError | None:
-        for each in image_ids:
+    def work(image_id: int) -> list[GalleryImage]:
+        return [image for one in gallery.undo([image_id]) if (image := gallery.get(one)) is not None]
+
+    return await in_turn(tasks, image_ids, work, report)
+
+
+async def in_turn(
+    tasks: Tasks, items: Sequence[_T], work_on: Callable[[_T], Iterable[_R]], report: Report = _unreported
+) -> tuple[list[_R], DiffstudioError | None]:
+    """What `work_on` returns for each item, up to one that fails, and its error. Ends early when it is cancelled."""
+    cancelled = threading.Event()
+
+    def work(progress: Callable[..., None]) -> tuple[list[_R], DiffstudioError | None]:
+        results: list[_R] = []
+        for done, item in enumerate(items):
+            if cancelled.is_set():
+                break
+            if len(items) >= MANY:
+                progress(done, len(items))
             try:
-                restored = gallery.undo([each])
+                results += work_on(item)
             except DiffstudioError as error:
-                return error
-            images.extend(image for one in restored if (image := gallery.get(one)) is not None)
-        return None
+                return results, error
+        return results, None
 
-    problem = await tasks.to_thread(work)
-    return images, problem
+    try:
+        return await tasks.to_thread_with_progress(work, report)
+    except asyncio.CancelledError:
+        cancelled.set()
+        raise
