@@ -259,6 +259,7 @@ class GalleryDatabase:
             connection = sqlite3.connect(self.database, timeout=30.0, isolation_level=None, check_same_thread=False)
             try:
                 connection.execute("PRAGMA synchronous = NORMAL")
+                connection.create_function("has_folded", 2, _has_folded, deterministic=True)
             except UnicodeDecodeError as error:  # of SQLite's message, which quotes a damaged schema
                 connection.close()
                 raise _Damaged("the schema is damaged") from error
@@ -309,6 +310,11 @@ class GalleryDatabase:
             connection.executemany("INSERT OR IGNORE INTO folders (path, current) VALUES (?, ?)", folders)
         self.damaged_copy, self.needs_rescan, self._checked = aside, True, True
         self._generation = generation + 1
+
+
+def _has_folded(text: object, word: str) -> bool:
+    """Whether a text has a word without regard to case, in any script. SQLite's LIKE folds ASCII only."""
+    return isinstance(text, str) and word in text.casefold()
 
 
 def _prepare_text_index(connection: sqlite3.Connection) -> bool:

@@ -279,7 +279,12 @@ class GalleryRecords(GalleryDatabase):
             conditions.append("+images.id IN (SELECT rowid FROM words WHERE words MATCH ?)")
             values.append(match)
         for word in words:
-            if word not in long:
+            if word in long:
+                continue
+            if not word.isascii() and word.lower() != word.upper():
+                conditions.append("(" + " OR ".join(f"has_folded({column}, ?)" for column in _TEXTS) + ")")
+                values += [word.casefold()] * len(_TEXTS)
+            else:
                 like = "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
                 conditions.append("(" + " OR ".join(rf"{column} LIKE ? ESCAPE '\'" for column in _TEXTS) + ")")
                 values += [like] * len(_TEXTS)

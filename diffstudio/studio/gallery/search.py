@@ -1,7 +1,7 @@
 """What is looked for in the gallery: the search text, the filters and the order of the images.
 
 Plain words are looked for in the prompts and in the name of the checkpoint. `seed:42 sampler:euler lora:ink tag:cat`
-search by what an image was made with; `-tag:cat` leaves images out, and quotes hold a phrase together.
+search by what an image was made with; `-tag:cat` leaves images out, and quotes hold a phrase together; in it, a quote is doubled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from diffstudio.studio.requests import SamplerName
 from diffstudio.studio.requests.limits import LARGEST_SEED
 
 _MOST_TERMS = 32
-_TERM = re.compile(r"(-?)(\w+):(\"[^\"]*\"|\S*)|\"([^\"]+)\"(?=\s|$)|(\S+)")
+_QUOTED = r"\"(?:[^\"]|\"\")*\"(?=\s|$)"  # a quote in it is doubled
+_TERM = re.compile(rf"(-?)(\w+):({_QUOTED}|\"[^\"]*\"|\S*)|({_QUOTED})|(\S+)")
 _SIZE = re.compile(r"(\d{1,6})[x×*](\d{1,6})", re.IGNORECASE)
 _DAY = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
 
@@ -121,9 +122,9 @@ def parse_search(text: str, now: datetime | None = None) -> Search:
         minus, name, value, phrase, word = match.groups()
         key = _key(name) if name is not None else None
         if key is None:
-            words.append(phrase or word or match[0])
+            words.append((_unquoted(phrase) if phrase else "") or word or match[0])
             continue
-        value = value.strip('"').strip()
+        value = _unquoted(value).strip()
         if not value:
             continue  # it is being typed
         if problem := _problem(key, value):
@@ -133,6 +134,23 @@ def parse_search(text: str, now: datetime | None = None) -> Search:
             spans.append((*(span or (0.0, 0.0)), bool(minus)))  # no image is in an empty span
         terms.append(Term(key, value, bool(minus)))
     return Search(tuple(words), tuple(terms), tuple(problems), tuple(spans))
+
+
+def term(key: Key, value: str) -> str:
+    """The search text that finds this value, in quotes where it needs them."""
+    needed = '"' in value or any(character.isspace() for character in value)
+    return f"{key}:{_quote(value) if needed else value}"
+
+
+def _quote(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
+def _unquoted(text: str) -> str:
+    inner = text[1:-1]
+    if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return text.strip('"')
 
 
 def _key(name: str) -> Key | None:

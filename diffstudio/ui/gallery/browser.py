@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QListView
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.studio.gallery.search import GalleryQuery
+from diffstudio.studio.gallery.search import GalleryQuery, Key, term
 from diffstudio.studio.gallery.view_state import GalleryViewState
 from diffstudio.ui.gallery.item_model import GalleryModel, runs, title
 from diffstudio.ui.gallery.layout import GalleryLayout
@@ -76,8 +76,7 @@ class GalleryBrowser(GalleryLayout):
         """Show the images that have a tag."""
         if self.is_full():
             self.close_full()
-        quoted = f'"{tag}"' if " " in tag else tag
-        self.top_bar.show_query(replace(self.top_bar.query(), search=f"tag:{quoted}"))
+        self.top_bar.show_query(replace(self.top_bar.query(), search=term(Key.TAG, tag)))
         if self.in_trash():
             self.leave_trash()
         self._filter()

@@ -178,3 +178,12 @@ def test_what_is_in_the_trash_is_listed_by_when_it_was_deleted(tmp_path: Path) -
     assert sorted(deleted, key=lambda image: sort_key(image, SortOrder.NEWEST, trash=True)) == deleted
     assert gallery.number_of(trash) == 2 and gallery.number_of(GalleryQuery("checkpoint:starter", trash=True)) == 2
     gallery.close()
+
+
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("word", ["Ä", "ä", "ÄH", "äh", "ÄHRE", "Ähr"])
+def test_words_are_found_without_regard_to_case_in_any_script(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, word: str, index: bool
+) -> None:
+    monkeypatch.setattr(gallery, "_has_text_index", gallery._has_text_index and index)
+    assert found(gallery, word) == ["ähre"]

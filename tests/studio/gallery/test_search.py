@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from diffstudio.studio.gallery.search import (
     Key,
@@ -14,8 +16,10 @@ from diffstudio.studio.gallery.search import (
     matching_samplers,
     parse_search,
     start_of,
+    term,
     text_key,
 )
+from diffstudio.studio.gallery.sidecar import clean_tags
 from diffstudio.studio.requests.limits import LARGEST_SEED
 
 NOW = datetime(2026, 11, 26, 15, 0)
@@ -117,3 +121,13 @@ def test_a_whole_name_means_that_name_and_a_part_all_that_contain_it() -> None:
 def test_prompts_are_sorted_without_case_or_spaces_and_empty_ones_last() -> None:
     assert sorted(["", "b", "  Äpfel", "A"], key=text_key) == ["A", "b", "  Äpfel", ""]
     assert text_key("A" * 5000) == "a" * 64
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from('" -:')), st.sampled_from([Key.TAG, Key.LORA]))
+@example('q"uo te', Key.TAG)
+@example('"x"', Key.TAG)
+@example('" "', Key.TAG)
+def test_the_term_of_a_value_means_this_value(text: str, key: Key) -> None:
+    for value in clean_tags([text]):
+        found = parse_search(f"cat {term(key, value)} dog")
+        assert found.terms == (Term(key, value),) and found.words == ("cat", "dog"), term(key, value)
