@@ -12,7 +12,7 @@ marked as missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -44,6 +44,8 @@ class RescanReport:
     unsaved: tuple[StorageProblem, ...] = ()  # sidecars that could not be read or written
     annotated: int = 0  # images whose sidecar another program has changed
     indexed: int = 0  # images of an earlier version that can be searched for by seed, sampler and LoRA from now on
+
+    times: Mapping[Path, int | None] = field(default_factory=dict, compare=False, repr=False)  # of its folders then
 
     @property
     def anything(self) -> bool:
@@ -92,7 +94,19 @@ class _Listing:
     files: dict[str, _File] = field(default_factory=dict)
     sidecars: dict[str, int] = field(default_factory=dict)  # of each image that has one: when it was changed
     folders: dict[str, str] = field(default_factory=dict)  # the identity of each folder that could be read
+    times: dict[Path, int | None] = field(default_factory=dict)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def times_of(folders: Iterable[Path]) -> dict[Path, int | None]:
+    """When files were last added to folders or removed from them, in ns; None for those that are not there."""
+    times: dict[Path, int | None] = {}
+    for folder in folders:
+        try:
+            times[folder] = folder.stat().st_mtime_ns
+        except OSError:
+            times[folder] = None
+    return times
 
 
 def rescan(gallery: Gallery, cancelled: Callable[[], bool] = lambda: False) -> RescanReport:
@@ -169,6 +183,7 @@ def _rescan(gallery: Gallery, reread: bool, cancelled: Callable[[], bool]) -> Re
         tuple(unsaved),
         annotated,
         gallery.index_requests(cancelled),
+        listing.times,
     )
 
 
@@ -194,6 +209,7 @@ def _list_one(folder: Path, name: str, listing: _Listing, cancelled: Callable[[]
 
 def _list(folder: Path, name: str, listing: _Listing, cancelled: Callable[[], bool], below: bool = True) -> None:
     """List a folder, which is `name` in the records, and what is `below`. Nothing whose name starts with a dot."""
+    listing.times |= times_of([folder])
     identity = id_of(folder)
     with os.scandir(folder) as entries:
         for entry in entries:

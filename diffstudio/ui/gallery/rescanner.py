@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.gallery.rescan import RescanReport, rescan
+from diffstudio.studio.gallery.rescan import RescanReport, rescan, times_of
 from diffstudio.ui.tasks import Tasks
 
 
 class Rescanner(QObject):
-    """One rescan at a time. `close` ends it early."""
+    """One rescan at a time. `close` ends it early. What a person did not ask for says nothing twice."""
 
     started = Signal()
     ended = Signal()
@@ -24,6 +27,8 @@ class Rescanner(QObject):
         super().__init__()
         self._gallery, self._tasks, self._busy = gallery, tasks, False
         self._closing = threading.Event()
+        self._times: Mapping[Path, int | None] = {}  # of the folders at the last rescan
+        self._said: tuple[str, ...] = ()  # what could not be read or written then
 
     def start(self, *, asked: bool) -> None:
         """Rescan, unless that is in progress."""
@@ -31,6 +36,18 @@ class Rescanner(QObject):
             self._busy = True
             self.started.emit()
             self._tasks.start(self._rescan(asked))
+
+    def start_if_changed(self) -> None:
+        """Rescan if files were added to the folders or removed from them since the last time. Quick if not."""
+        if not self._busy:
+            self._tasks.start(self._look())
+
+    async def _look(self) -> None:
+        before = self._times
+        times = await self._tasks.to_thread(times_of, tuple(before))
+        if times != before and before is self._times:
+            self._times = times  # should it fail, as without the drive, that is said once
+            self.start(asked=False)
 
     def close(self) -> None:
         self._closing.set()
@@ -41,6 +58,11 @@ class Rescanner(QObject):
         except DiffstudioError as error:
             self.failed.emit(error)
         else:
+            self._times = report.times
+            said = (*(why for _, why in report.unreadable), *map(str, report.unsaved))
+            if said == self._said and not asked:
+                report = replace(report, unreadable=(), unsaved=())
+            self._said = said
             self.reported.emit(report, asked)
         finally:
             self._busy = False

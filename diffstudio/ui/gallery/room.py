@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QDeadlineTimer, QEventLoop, QModelIndex, QPoint, Qt, Signal
+from PySide6.QtCore import QCoreApplication, QDeadlineTimer, QEvent, QEventLoop, QModelIndex, QPoint, Qt, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
@@ -36,10 +36,11 @@ class GalleryRoom(GalleryBrowser):
     generate_requested = Signal()  # the button of the empty gallery
     changed = Signal()  # images were deleted, restored or starred
 
+    _shown_before = False  # Qt sends events during construction
+
     def __init__(self, gallery: Gallery, view: GalleryViewState = GalleryViewState()) -> None:  # noqa: B008 - frozen
         super().__init__(gallery)
         self._trash = GalleryTrash(gallery, self._changing, self)
-        self._shown_before = False
         self._rescanner = Rescanner(gallery, self._tasks)
         self.top_bar.show_query(view.query)
         self.top_bar.cell.setValue(view.cell)
@@ -323,3 +324,15 @@ class GalleryRoom(GalleryBrowser):
             self.refresh()
             self.rescan(asked=False)
             self._tasks.start(self._read_tags())
+        else:
+            self._notice_changes()
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.WindowActivate and self._shown_before and self.isVisible():
+            self._notice_changes()
+        return super().event(event)
+
+    def _notice_changes(self) -> None:
+        """Take up the files that other programs added or removed meanwhile."""
+        if not self._changing.busy():
+            self._rescanner.start_if_changed()
