@@ -40,7 +40,9 @@ class SelectionActions(QObject):
         return images[0] if len(images) == 1 else None
 
     def targets(self) -> list[ImageTarget]:
-        return [ImageTarget(image.path, request=image.request, record=image) for image in self._selection()]
+        images = self._selection()
+        alone = len(images) == 1  # only then its request is used; reading those of thousands would take seconds
+        return [ImageTarget(image.path, request=image.request if alone else None, record=image) for image in images]
 
     def use_settings(self) -> None:
         self.actions.use_settings(self.targets())
