@@ -19,6 +19,7 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.sidecar import read_sidecar, sidecar_of
+from diffstudio.studio.gallery.trash import RESTORING
 from diffstudio.studio.requests import GenerateRequest
 
 Open = Callable[[str], Any]
@@ -111,6 +112,19 @@ def test_a_deletion_that_was_cut_short_before_another_folder_was_chosen_is_compl
     with opened("new") as gallery:
         rescan(gallery)
         assert gallery.trashed() == [image.id] and gallery.undo([image.id]) == [image.id] and image.path.is_file()
+
+
+def test_an_undo_that_was_cut_short_before_another_folder_was_chosen_is_completed(opened: Open, tmp_path: Path) -> None:
+    with opened("old") as gallery:
+        image = add(gallery)
+        gallery.delete([image.id])
+        (trashed,) = (tmp_path / "old" / TRASH).glob("*.png")
+        journal = trashed.with_name(trashed.name + RESTORING)
+        journal.write_text(image.path.relative_to(tmp_path / "old").as_posix())
+        trashed.rename(image.path)  # the record was not committed
+    with opened("new") as gallery:
+        check(gallery, image.path)
+        assert not journal.exists() and gallery.trash_count() == 0
 
 
 def test_a_folder_that_was_moved_or_copied_holds_the_same_images(opened: Open, tmp_path: Path) -> None:
