@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QCompleter, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.studio.gallery.sidecar import LONGEST_TAG
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import Chip
-from diffstudio.ui.widgets.helpers import describe, takes_text_only
+from diffstudio.ui.widgets.helpers import describe, limit_length, takes_text_only
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 
@@ -55,7 +55,7 @@ class TagEditor(QWidget):
         self.field = QLineEdit()
         takes_text_only(self.field)
         self.field.setPlaceholderText("Add tag…")
-        self.field.setMaxLength(10 * LONGEST_TAG)
+        limit_length(self.field, 10 * LONGEST_TAG)
         describe(self.field, "Add tag", "Add tags to the selected images, with commas between them (Enter)")
         self._known = QStringListModel(self)
         completer = QCompleter(self._known, self)
