@@ -76,6 +76,7 @@ TESTED_IN = {
         "studio/evaluations/feature_choice studio/evaluations/measure studio/evaluations/result"
         " studio/evaluations/samples"
     ),
+    "studio/evaluations/test_job_recording.py": "studio/evaluations/results/earlier_result",
     "studio/evaluations/compare/test_compare.py": (
         "studio/evaluations/compare/figures studio/evaluations/compare/measuring studio/evaluations/compare/training"
     ),

@@ -131,7 +131,7 @@ def _fit_steps(arguments: argparse.Namespace) -> int:
 
         return partial(fit_steps, request)
 
-    return run_verb(arguments, prepare, ())
+    return run_verb(arguments, prepare, [] if arguments.prompts is None else [arguments.prompts])
 
 
 def _lines_of(file: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import as_number, as_path, as_whole_number
-from diffstudio.cli.terminal import printable, progress, stop_signals
+from diffstudio.cli.terminal import print_message, printable, progress, stop_signals
 from diffstudio.cli.weights import Add
 from diffstudio.errors import BadRequest
 from diffstudio.plurals import count_of
@@ -62,7 +62,7 @@ def _ema(arguments: argparse.Namespace) -> int:
         raise BadRequest("There is no folder for the samples", remedy="Name one with --out")
     folder = out if out is not None and (arguments.measure or arguments.samples or is_job(out)) else None
     verb, *rest = arguments.argv
-    with stop_signals() as stop, recorded(verb, rest, folder) as recording:
+    with stop_signals() as stop, recorded(verb, rest, folder, (), print_message) as recording:
 
         def cancelled() -> bool:
             return stop.requested or (folder is not None and JobFolder(folder).command() is Command.STOP)

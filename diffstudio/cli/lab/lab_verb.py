@@ -69,11 +69,11 @@ def add_out_option(verb: argparse.ArgumentParser, what: str, *, required: bool =
     verb.add_argument("--out", metavar="PATH", type=as_path, required=required, help=what)
 
 
-def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], folders: Sequence[Path]) -> int:
+def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], inputs: Sequence[Path]) -> int:
     """Run the engine of a verb, print its result, and return the exit code.
 
     `prepare(device)` builds the request and then imports the engine, which may take seconds; an invalid request is
-    recorded too. The engine reads images from `folders`, so nothing is written there. `arguments` has `device`, `json`,
+    recorded too. The engine reads the `inputs`, files and folders, so nothing is written there. `arguments` has `device`, `json`,
     `out`, and `argv`, the whole command line.
     """
     from diffstudio.models.library.library import Library
@@ -81,7 +81,7 @@ def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], fo
 
     verb, *rest = arguments.argv
     shown = _Progress()
-    with stop_signals() as stop, recorded(verb, rest, arguments.out, folders) as recording:
+    with stop_signals() as stop, recorded(verb, rest, arguments.out, inputs, print_message) as recording:
 
         def on_progress(what: str, done: int, total: int) -> None:
             shown(what, done, total)

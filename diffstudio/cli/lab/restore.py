@@ -94,4 +94,4 @@ def _restore(arguments: argparse.Namespace) -> int:
 
         return partial(restore, request)
 
-    return run_verb(arguments, prepare, (arguments.images,) if arguments.images.is_dir() else ())
+    return run_verb(arguments, prepare, [path for path in (arguments.images, arguments.mask) if path is not None])

@@ -40,7 +40,8 @@ from diffstudio.storage_errors import storage_errors
 from diffstudio.training.run.run_folder import Command, RunFolder
 
 FORMAT = 1
-EVENTS, REQUEST, LOCK = "events.jsonl", "request.json", "job.lock"
+EVENTS, REQUEST, LOCK, CONTROL = "events.jsonl", "request.json", "job.lock", "control.json"
+OF_JOB = frozenset({EVENTS, REQUEST, LOCK, CONTROL, "log.txt", "process.json", "process.lock"})  # not of its result
 _RESULTS = {"evaluate": "evaluation.json"}  # results that are not named after their verb
 _LOOKED_AT_SECONDS = 0.5  # much longer than another process holds the lock just to test it
 
@@ -180,6 +181,11 @@ class JobFolder:
             return [], 0
         lines = data[: data.rfind(b"\n") + 1]
         return list(_parsed(lines)), offset + len(lines)
+
+    def last_event(self) -> JobEvent | None:
+        """The last event; None without any."""
+        events, _ = self.events()
+        return events[-1] if events else None
 
     def send(self, command: Command) -> None:
         """Write the command into the control file. StorageProblem if that fails."""

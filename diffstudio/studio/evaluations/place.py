@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,12 +35,22 @@ def default_out(folder: Path) -> Path:
 def check_place(out: Path | None, folders: Iterable[Path]) -> None:
     """BadRequest if the folder of a result is one of these folders of images, or inside one."""
     for folder in folders:
-        if out is not None and out.resolve().is_relative_to(folder.resolve()):
+        if out is not None and not folder.is_file() and out.resolve().is_relative_to(folder.resolve()):
             raise BadRequest(
                 not_written_to(out),
                 f"it is inside the folder of images {folder}, and its files would be read as images of that folder",
                 OTHER_FOLDER,
             )
+
+
+def check_inputs(out: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """BadRequest if one of the inputs is among the files of a result, or inside one of its folders."""
+    folder, names = out.resolve(), tuple(names)
+    for path in inputs:
+        if not (found := path.resolve()).is_relative_to(folder):
+            continue
+        if any(fnmatch(first, name) for first in found.relative_to(folder).parts[:1] for name in names):
+            raise BadRequest(not_written_to(out), f"it would replace {path}, which it is made from", OTHER_FOLDER)
 
 
 def not_written_to(out: Path) -> str:

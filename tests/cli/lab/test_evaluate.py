@@ -15,6 +15,7 @@ from diffstudio.cli.lab import lab_verb
 from diffstudio.evaluation.features import folder_network
 from diffstudio.studio.evaluations import evaluate as module
 from diffstudio.studio.evaluations.job_folder import JobFailed, JobFinished, JobFolder, JobProgress
+from diffstudio.studio.evaluations.job_recording import recorded
 from tests.studio.evaluations.small_models import write_checkpoint, write_images
 
 
@@ -65,6 +66,22 @@ def test_json_alone_goes_to_standard_output(
     assert job.request().arguments[:3] == (str(checkpoint), str(generated), str(real))
     events = job.events()[0]
     assert JobProgress("Generating with own", 100, 100) in events and events[-1] == JobFinished("evaluation.json")
+
+
+def test_a_refused_command_keeps_the_finished_result(
+    tmp_path: Path, real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with recorded("evaluate", ["starter", str(real)], out := tmp_path / "ev") as recording:
+        (out / "evaluation.json").write_text("{}")
+        recording.finish()
+    assert run("starter", real, "--count", "60", "--out", out) == 2
+    assert run("starter", tmp_path / "nothing", "--out", out) == 2
+    assert cli.main(["likelihood", "starter", str(real), "--out", str(out)]) == 2
+    messages = capsys.readouterr().err
+    assert messages.count(f"The earlier result in {out} was kept.") == 2
+    assert f"cannot be written to {out}: it belongs to a job of `diffstudio evaluate`" in messages
+    assert (out / "evaluation.json").read_text() == "{}"
+    assert isinstance(JobFolder(out).last_event(), JobFinished) and len(JobFolder(out).request().arguments) == 2
 
 
 def test_too_few_images_end_with_a_sentence_and_an_exit_code(

@@ -18,6 +18,7 @@ from diffstudio.studio.evaluations.job_folder import (
     JobRequest,
     JobStarted,
     JobStopped,
+    result_name,
 )
 from diffstudio.studio.evaluations.job_recording import recorded
 from diffstudio.training.run.run_folder import Command, RunFolder
@@ -119,11 +120,98 @@ def test_files_that_are_not_those_of_a_job_stay_as_they_are(name: str, tmp_path:
     assert (tmp_path / name).read_text() == '{"caption": "A red square"}'
 
 
-def test_the_result_of_another_request_is_deleted_and_that_of_the_same_one_stays(tmp_path: Path) -> None:
-    result = tmp_path / "evaluation.json"
-    with recorded("evaluate", ["a", "folder"], tmp_path):
-        result.write_text("{}")
-    for name, stays in (("a", True), ("b", False)):
-        with pytest.raises(Interrupted), recorded("evaluate", [name, "folder"], tmp_path):
-            raise Interrupted()
-        assert result.exists() == stays
+def finished(out: Path, *arguments: str, verb: str = "evaluate") -> Path:
+    """A finished job in a folder; returns the path of its result."""
+    with recorded(verb, arguments, out) as recording:
+        result = out / result_name(verb)
+        result.write_text(str(arguments))
+        recording.finish()
+    return result
+
+
+@pytest.mark.parametrize("arguments", [["a", "folder", "--count", "60"], ["a", "folder"]])
+@pytest.mark.parametrize("raised", [BadRequest("It failed"), Interrupted(), KeyboardInterrupt(), MemoryError()])
+def test_a_finished_result_is_kept_by_a_job_that_ends_without_one(
+    raised: BaseException, arguments: list[str], tmp_path: Path
+) -> None:
+    result, said = finished(out := tmp_path / "ev", "a", "folder"), []
+    request = JobFolder(out).request()
+    with pytest.raises(type(raised)), recorded("evaluate", arguments, out, (), said.append):
+        assert JobFolder(out).request().arguments == tuple(arguments)
+        raise raised
+    assert result.read_text() == "('a', 'folder')" and JobFolder(out).request() == request
+    assert events(out)[-1] == JobFinished("evaluation.json")  # it counts as finished
+    assert said == [f"The earlier result in {out} was kept."]
+
+
+def test_a_finished_result_is_replaced_at_the_end_by_the_next_one(tmp_path: Path) -> None:
+    result, said = finished(tmp_path, "a", "folder"), []
+    with recorded("evaluate", ["b", "folder"], tmp_path, (), said.append) as recording:
+        assert result.read_text() == "('a', 'folder')"
+        result.write_text("new")
+        recording.finish()
+    assert said == [f"The earlier result in {tmp_path} was replaced."]
+    assert JobFolder(tmp_path).request().arguments == ("b", "folder")
+
+
+def test_a_result_whose_files_were_replaced_is_kept_under_another_name(tmp_path: Path) -> None:
+    result, said = finished(out := tmp_path / "ev", "a", "folder"), []
+    (image := out / "images" / "1.png").parent.mkdir()
+    image.write_text("earlier")
+    with pytest.raises(Interrupted), recorded("evaluate", ["b", "folder"], out, (), said.append):
+        image.write_text("the next one")
+        raise Interrupted()
+    kept = out / "evaluation-earlier.json"
+    assert not result.exists() and kept.read_text() == "('a', 'folder')"
+    assert events(out)[-1] == JobStopped() and JobFolder(out).request().arguments == ("b", "folder")
+    assert said == [f"The earlier result was kept as {kept}, but some of its files were replaced."]
+
+
+@pytest.mark.parametrize(("verb", "first"), [("likelihood", "a"), ("models", "ema")])
+def test_the_result_of_another_verb_is_not_written_over(verb: str, first: str, tmp_path: Path) -> None:
+    other, earlier = ("models", "fit-steps") if verb == "models" else ("evaluate", "a")
+    result = finished(tmp_path, earlier, verb=other)
+    name = "models fit-steps" if verb == "models" else "evaluate"
+    with pytest.raises(BadRequest, match=f"job of `diffstudio {name}`"), recorded(verb, [first], tmp_path):
+        pytest.fail("it is refused")
+    assert result.exists() and JobFolder(tmp_path).request().verb == other
+
+
+def test_a_refused_command_does_not_keep_other_verbs_out_of_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest), recorded("evaluate", ["a"], out := tmp_path / "out"):
+        raise BadRequest("It failed")
+    with recorded("likelihood", ["a"], out):
+        assert JobFolder(out).request().verb == "likelihood"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        ("reverse", "image.png"),
+        ("reverse", "film.gif"),
+        ("evaluate", "evaluation.json"),
+        ("map", "map-umap.svg"),
+        ("features", "features.npy"),
+        ("restore", "restored/mine.png"),
+        ("evaluate", "control.json"),
+    ],
+)
+def test_files_that_a_verb_would_replace_and_no_job_has_made_are_refused(verb: str, name: str, tmp_path: Path) -> None:
+    (file := tmp_path / "out" / name).parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(BadRequest, match=f"its {name.split('/')[0]} "), recorded(verb, [], tmp_path / "out"):
+        pytest.fail("it is refused")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [file]
+
+
+@pytest.mark.parametrize("given", ["restored", "restored/0.png", "mean/below"])
+def test_a_result_does_not_replace_what_it_is_made_from(given: str, tmp_path: Path) -> None:
+    finished(tmp_path, "starter", "photos", verb="restore")
+    path = tmp_path / given
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("an image") if path.suffix else path.mkdir()
+    with pytest.raises(BadRequest, match=f"it would replace {path}"), recorded("restore", [], tmp_path, [path]):
+        pytest.fail("it is refused")
+    (tmp_path / "mine.png").write_text("an image")
+    with recorded("restore", [], tmp_path, [tmp_path / "mine.png"]):
+        pass  # the result of an image is not beside it

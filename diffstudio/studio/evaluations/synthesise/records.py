@@ -17,11 +17,10 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest, listed
 from diffstudio.imaging.exact_files import EXACT_SUFFIX
 from diffstudio.storage_errors import storage_errors
-from diffstudio.studio.evaluations.job_folder import EVENTS, LOCK, REQUEST
+from diffstudio.studio.evaluations.job_folder import OF_JOB
 
 FORMAT = 1
 SETTINGS, RECORDS, METADATA, RESULT = "settings.json", "records.jsonl", "metadata.jsonl", "synthesise.json"
-_OF_JOB = {EVENTS, LOCK, REQUEST, "control.json", "log.txt", "process.json", "process.lock"}
 _SUFFIXES = {".png", EXACT_SUFFIX, ".txt"}  # of images and captions
 _DIGITS = 9  # at least, in file names
 _NAMED = 3  # files named in a message
@@ -82,7 +81,7 @@ class SyntheticFolder:
     def _check_others(self, is_ours: bool, force: bool, places: Collection[str]) -> None:
         """BadRequest for files that are not known to be synthetic images; with `force` only if they would be replaced."""
         if not is_ours and not force:
-            others = sorted(path.name for path in self.path.iterdir() if path.name not in _OF_JOB)
+            others = sorted(path.name for path in self.path.iterdir() if path.name not in OF_JOB)
             if others:
                 raise BadRequest(
                     f"The folder {self.path} is not empty",
