@@ -17,6 +17,7 @@ from diffstudio.cli.lab.lab_verb import (
     add_seed_option,
     run_verb,
 )
+from diffstudio.cli.output_file import check_output_file
 
 if TYPE_CHECKING:
     from diffstudio.models.library.library import Library
@@ -62,7 +63,13 @@ def add_arguments(verb: Parser) -> None:
         "defects)",
     )
     add_json_option(verb)
-    verb.add_argument("--csv", metavar="FILE", type=as_path, help="a CSV file for the table, one row for each image")
+    verb.add_argument(
+        "--csv",
+        metavar="FILE",
+        type=as_path,
+        help="a CSV file for the table, one row for each image; an earlier table of this kind is replaced",
+    )
+    verb.add_argument("--force", action="store_true", help="replace any file that --csv names")
     add_seed_option(verb)
     add_device_option(verb)
     add_out_option(verb, "the folder for anomalies.json, anomalies.csv and the heat maps")
@@ -73,6 +80,7 @@ def _anomalies(arguments: argparse.Namespace) -> int:
     def prepare(device: str) -> Engine:
         from diffstudio.atomic import write_text
         from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
+        from diffstudio.studio.evaluations.anomalies.result import TABLE_BEGINS
 
         request = AnomaliesRequest(
             arguments.normals,
@@ -86,6 +94,8 @@ def _anomalies(arguments: argparse.Namespace) -> int:
             device,
             arguments.out,
         )
+        if arguments.csv is not None:
+            check_output_file(arguments.csv, begins=TABLE_BEGINS, force=arguments.force)
         from diffstudio.studio.evaluations.anomalies.anomalies import anomalies
 
         def with_csv(

@@ -102,13 +102,16 @@ class OutputFiles:
             if path.is_dir():
                 raise BadRequest(f"{path} is a folder", "an image cannot replace it", "Choose another name")
             if not self._is_folder and not self._overwrite and os.path.lexists(path):
-                raise BadRequest(
-                    f"{path} already exists", remedy="Choose another name, or give --force to overwrite it"
-                )
+                raise exists_without_force(path)
         check_writable(paths[0])
 
     def _path(self, seed: int, number: int) -> Path:
         return Path(self._pattern.replace("{seed}", str(seed)).replace("{number}", str(number)))
+
+
+def exists_without_force(path: Path) -> BadRequest:
+    """The error for a file that only --force replaces."""
+    return BadRequest(f"{path} already exists", remedy="Choose another name, or give --force to overwrite it")
 
 
 def _is_folder(out: str) -> bool:

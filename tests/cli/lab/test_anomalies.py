@@ -9,6 +9,7 @@ import pytest
 
 from diffstudio import cli
 from diffstudio.evaluation.anomalies import neighbours
+from diffstudio.studio.evaluations.anomalies.result import TABLE_BEGINS
 from diffstudio.studio.evaluations.job_folder import JobFinished, JobFolder
 from tests.studio.evaluations.small_models import write_images
 
@@ -23,9 +24,17 @@ def test_it_prints_the_worst_images_and_writes_the_table(
     assert cli.main([*arguments, "--json", "--out", str(out)]) == 0
     values = json.loads(capsys.readouterr().out)
     assert len(values["images"]) == 3 and values["false_alarm"] == 0.2
-    assert len(table.read_text().splitlines()) == 4
+    assert len(table.read_text().splitlines()) == 4 and table.read_text().startswith(TABLE_BEGINS)
     job = JobFolder(out)
     assert job.result("anomalies.json") == values and job.events()[0][-1] == JobFinished("anomalies.json")
+
+
+def test_the_table_replaces_no_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    normals, folder = write_images(tmp_path / "normals", 30, seed=0), write_images(tmp_path / "searched", 3, seed=1)
+    image = next(folder.rglob("*.png"))
+    before = image.read_bytes()
+    assert cli.main(["anomalies", str(normals), str(folder), "--csv", str(image)]) == 2
+    assert f"{image} already exists" in capsys.readouterr().err and image.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import with_interval
 
 FORMAT = 1
+_BEFORE, _AFTER = ("path", "anomalous"), ("score", "p_value")  # columns of the table, around a user's decisions
+TABLE_BEGINS = ",".join((*_BEFORE, *_AFTER))  # without decisions, which are not made again
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
 COMBINED, COMBINED_LOCAL = "combined", "combined_local"
 # The weights of the detectors in COMBINED, of those that are available. The nearest image finds images of another kind best,
@@ -95,9 +97,7 @@ class AnomaliesResult:
         lines = io.StringIO()
         writer = csv.writer(lines, lineterminator="\n")
         decided = ["decision"] if decisions is not None else []
-        writer.writerow(
-            ["path", "anomalous", *decided, "score", "p_value", *(f"p_{name}" for name in names), "heat_map"]
-        )
+        writer.writerow([*_BEFORE, *decided, *_AFTER, *(f"p_{name}" for name in names), "heat_map"])
         for one in self.images:
             found = [one.p_values[name] for name in names]
             decided = [decisions.get(one.path, "")] if decisions is not None else []
