@@ -37,10 +37,10 @@ from filelock import FileLock, Timeout
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, newer_format, why_unreadable
 from diffstudio.storage_errors import storage_errors
-from diffstudio.training.run.run_folder import Command, RunFolder
+from diffstudio.training.run.run_folder import CONTROL, Command, RunFolder
 
 FORMAT = 1
-EVENTS, REQUEST, LOCK, CONTROL = "events.jsonl", "request.json", "job.lock", "control.json"
+EVENTS, REQUEST, LOCK = "events.jsonl", "request.json", "job.lock"
 OF_JOB = frozenset({EVENTS, REQUEST, LOCK, CONTROL, "log.txt", "process.json", "process.lock"})  # not of its result
 _RESULTS = {"evaluate": "evaluation.json"}  # results that are not named after their verb
 _LOOKED_AT_SECONDS = 0.5  # much longer than another process holds the lock just to test it
@@ -194,6 +194,13 @@ class JobFolder:
     def command(self) -> Command:
         """The command in the control file; RUN without one."""
         return RunFolder(self.path).command()
+
+    def has_foreign_control(self) -> bool:
+        """Whether the control file is one of another program: it has no command."""
+        try:
+            return "command" not in self._read_json(CONTROL)
+        except RunProblem:
+            return os.path.lexists(self.path / CONTROL)
 
     def result(self, name: str) -> dict[str, Any]:
         """The result in the file of this name. RunProblem if it cannot be read."""

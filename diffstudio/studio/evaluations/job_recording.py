@@ -18,7 +18,6 @@ from pathlib import Path
 from diffstudio.atomic import make_folder
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, RunProblem, StorageProblem
 from diffstudio.studio.evaluations.job_folder import (
-    CONTROL,
     EVENTS,
     REQUEST,
     JobEvent,
@@ -35,7 +34,7 @@ from diffstudio.studio.evaluations.job_folder import (
 from diffstudio.studio.evaluations.place import OTHER_FOLDER, check_inputs, check_place, not_written_to
 from diffstudio.studio.evaluations.results.earlier_result import EarlierResult, kind_of
 from diffstudio.studio.evaluations.results.file_names import FILES, existing
-from diffstudio.training.run.run_folder import Command
+from diffstudio.training.run.run_folder import CONTROL, Command
 
 _LEAST_SECONDS = 0.5  # between two progress events of the same work; longer in long jobs, to keep files small
 _SHARE = 500
@@ -133,8 +132,10 @@ def _ends(recording: JobRecording) -> Iterator[None]:
 
 def _check_free(folder: JobFolder, verb: str, arguments: Sequence[str]) -> None:
     """BadRequest for a folder with files that a job would overwrite and that are not of an earlier job of its kind."""
-    found = next((name for name in (REQUEST, EVENTS, CONTROL) if os.path.lexists(folder.path / name)), None)
-    if found is not None:
+    found = next((name for name in (REQUEST, EVENTS) if os.path.lexists(folder.path / name)), "")
+    if not found and folder.has_foreign_control():
+        found = CONTROL
+    if found:
         try:
             request = folder.request()
         except RunProblem as error:
@@ -143,7 +144,8 @@ def _check_free(folder: JobFolder, verb: str, arguments: Sequence[str]) -> None:
             ) from error
         if (kind := kind_of(request.verb, request.arguments)) == kind_of(verb, arguments):
             return
-        if folder.result_file.is_file() or not isinstance(folder.last_event(), JobFailed):
+        began = folder.last_event()
+        if folder.result_file.is_file() or not (began is None or isinstance(began, JobFailed)):
             raise BadRequest(not_written_to(folder.path), f"it belongs to a job of `diffstudio {kind}`", OTHER_FOLDER)
     if name := existing(folder.path, verb):
         raise BadRequest(

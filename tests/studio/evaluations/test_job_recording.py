@@ -177,6 +177,12 @@ def test_the_result_of_another_verb_is_not_written_over(verb: str, first: str, t
     assert result.exists() and JobFolder(tmp_path).request().verb == other
 
 
+def test_a_command_can_be_written_before_the_job_begins(tmp_path: Path) -> None:
+    JobFolder(tmp_path).send(Command.STOP)
+    with recorded("evaluate", ["a"], tmp_path):
+        assert JobFolder(tmp_path).command() is Command.STOP
+
+
 def test_a_refused_command_does_not_keep_other_verbs_out_of_its_folder(tmp_path: Path) -> None:
     with pytest.raises(BadRequest), recorded("evaluate", ["a"], out := tmp_path / "out"):
         raise BadRequest("It failed")
