@@ -14,13 +14,20 @@ from collections.abc import Sequence
 
 import diffstudio
 from diffstudio.cli.arguments import Parser
-from diffstudio.cli.terminal import allow_undecodable_names, log_file, print_message, set_up_log_file
+from diffstudio.cli.terminal import (
+    allow_undecodable_names,
+    log_file,
+    open_closed_streams,
+    print_message,
+    set_up_log_file,
+)
 from diffstudio.cli.verbs import add_verbs
 from diffstudio.errors import DiffstudioError, Interrupted
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb in the arguments and return the exit code. Without a verb the window opens."""
+    open_closed_streams()
     set_up_log_file()
     allow_undecodable_names()
     try:

@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,11 +19,26 @@ from diffstudio import paths
 if TYPE_CHECKING:
     from diffstudio.studio.settings import Settings
 
+_STANDARD_ERROR = 2  # the number of its file
 _PLAINER = "diffstudio-plainer"  # the name of what replaces characters that cannot be encoded
 _PLAIN_SIGNS = {"−": "-", "×": "x", "∞": "inf", "–": "-", "…": "...", "·": "-", "≈": "about ", "“": '"', "”": '"'}
 _unfinished_line = False  # whether the cursor is at the end of a progress line
 _last_line = ""  # of progress, when not at a terminal
 _settings_problem = ""  # that was printed
+
+
+def open_closed_streams() -> None:
+    """Let what is printed vanish where the caller has closed a standard stream, for which Python has None.
+
+    No file that is opened later takes a closed stream's number, which would mix what libraries print into it.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def progress(text: str, *, last: bool = False) -> None:
