@@ -157,7 +157,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from diffstudio.models.tools.spec import Method
+    from diffstudio.models.tools.spec import LARGEST_FACTOR, Method, check_share
     from diffstudio.studio.library.weight_requests import MergeRequest
 
     if not 2 <= len(arguments.checkpoints) <= 3:
@@ -169,6 +169,12 @@ def _merge(arguments: argparse.Namespace) -> int:
     inputs = tuple(_find(name) for name in arguments.checkpoints)
     method = Method.ADD_DIFFERENCE if len(inputs) == 3 else Method.WEIGHTED_SUM
     share = arguments.share if arguments.share is not None else 1.0 if len(inputs) == 3 else 0.5
+    try:
+        check_share(share, arguments.beyond)
+    except BadRequest as error:
+        if arguments.beyond or not abs(share) <= LARGEST_FACTOR:
+            raise
+        raise BadRequest(error.what, error.why, f"{error.remedy} with --beyond") from error
     name = "-".join((*(one.name for one in inputs), f"{share:g}"))
     target = _target(arguments, name, inputs[0].role)
     return _write(MergeRequest(inputs, target, share, method, _precision(arguments), arguments.beyond))

@@ -127,7 +127,14 @@ def test_a_lora_is_named_with_or_without_its_weight(
         (["convert", "one", "--precision", "fp16", "--out", "/dev/null/x.safetensors"], "cannot be written", 1),
         (["merge", "one"], "a merge takes two or three", 2),
         (["merge", "one", "two", "one", "two"], "a merge takes two or three", 2),
-        (["merge", "one", "two", "--share", "1.5"], "allow extrapolation", 2),
+        (["merge", "one", "two", "--share", "1.5"], "or allow extrapolation with --beyond.", 2),
+        (["merge", "one", "two", "--share", "nan", "--beyond"], "it must be between -1,000 and 1,000", 2),
+        (
+            ["merge", "one", "two", "--share", "nan"],
+            "The share is nan: it must be between 0 and 1. Choose another one.",
+            2,
+        ),
+        (["merge", "one", "two", "--share", "1e30", "--beyond"], "The share is 1e+30: it must be between", 2),
         (["merge", "one", "two", "--share", "half"], "not a number", 2),
         (["merge", "one", "wide"], "they have different networks", 2),
         (["merge", "one", "broken"], "is not a weights file", 1),
@@ -159,6 +166,19 @@ def test_what_a_person_can_get_wrong(
 def everything(folder: Path) -> list[str]:
     """But for what may be deleted at any time."""
     return sorted(str(path) for path in folder.rglob("*") if "cache" not in path.parts)
+
+
+def test_a_merge_beyond_the_range_of_its_type_writes_nothing(
+    two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in two:
+        metadata = dict(read_checkpoint(path).metadata)
+        large = {name: (1000 * value).half() for name, value in safetensors.torch.load_file(path).items()}
+        safetensors.torch.save_file(large, path, metadata)
+    before = everything(paths.checkpoints())
+    assert models("merge", "one", "two", "--share", "1000", "--beyond") == 2
+    assert "would be beyond the range of float16" in the_sentence(capsys)
+    assert everything(paths.checkpoints()) == before
 
 
 def test_a_full_disk(

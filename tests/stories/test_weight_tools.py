@@ -297,9 +297,9 @@ def test_what_does_not_go_together_names_the_tensor(small_world: World, tmp_path
     with pytest.raises(CheckpointUnknown, match="cannot be merged"):
         list(merge([one, replace(one, role=Role.LORA)], tmp_path / "m.safetensors"))
     for share in (-0.1, 1.1, float("nan"), float("inf")):
-        with pytest.raises(BadRequest, match="is not between 0 and 1"):
+        with pytest.raises(BadRequest, match="between 0 and 1"):
             list(merge([one, one], tmp_path / "m.safetensors", share))
-    with pytest.raises(BadRequest, match="is not between 0 and 1"):
+    with pytest.raises(BadRequest, match="between -1,000 and 1,000"):
         list(merge([one, one], tmp_path / "m.safetensors", float("nan"), beyond=True))
     assert not list(tmp_path.glob("m.*"))
     assert made(merge([one, one], tmp_path / "m.safetensors", 1.5, beyond=True)).path.is_file()
@@ -379,6 +379,8 @@ def test_a_lora_written_in_is_the_lora_attached(small_world: World, tmp_path: Pa
     )
     lora = replace(record(path, "sd1"), role=Role.LORA)
     source = one if stored == "original" else record(folder, "sd1")
+    with pytest.raises(BadRequest, match=r"The weight of ink is 1e\+39: it must be between"):
+        made(fuse_lora(source, [(lora, 1e39)], tmp_path / "baked.safetensors"))
     result = made(fuse_lora(source, [(lora, 0.7)], tmp_path / "baked.safetensors"))
     from diffstudio.models.adapters.adapters import AdapterUse
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 import diffstudio
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, DiffstudioError, Interrupted, StorageProblem
+from diffstudio.plurals import human_bytes
 
 PARTIAL_FOLDER = ".fetching"  # hidden, so that the library does not scan it
 LOCK = "lock"  # the file in the folder of a download that its child process locks
@@ -134,7 +135,7 @@ class ChildOutput:
             size = int(message["full"])
             self.problem = StorageProblem(
                 f"There is not enough disk space for {self._what}",
-                f"it takes {size / 1e9:.1f} GB" if size else "less than 1 GiB is free, and its size is not known",
+                f"it takes {human_bytes(size)}" if size else "less than 1 GiB is free, and its size is not known",
                 FREE_SPACE_OR_FOLDER,
             )
         else:

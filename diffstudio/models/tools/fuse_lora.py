@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.errors import BadRequest, CheckpointDamaged, must_be_between
 from diffstudio.models.adapters.adapter_file import not_a_lora
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse
 from diffstudio.models.adapters.change import WeightUpdates, apply_bias_changes, apply_changes
@@ -28,8 +28,8 @@ from diffstudio.models.state_dicts.to_original import has_original_naming, to_or
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision, marker_tensors
 from diffstudio.models.tools.export import component_class
 from diffstudio.models.tools.merge import FORMAT, derived_metadata, parent_record
-from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult, checked_file
-from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
+from diffstudio.models.tools.spec import LARGEST_FACTOR, Precision, ToolProgress, ToolResult, checked_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, within_range, write_file
 
 _HASHED = 0.2
 
@@ -104,6 +104,12 @@ def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) ->
             raise BadRequest(not_a_lora(lora.name), lora.reason.rstrip("."), "Choose a LoRA file")
         if not math.isfinite(factor) or not factor:
             raise BadRequest(f"{lora.name} has no effect with a weight of {factor:g}", remedy="Give another weight")
+        if abs(factor) > LARGEST_FACTOR:
+            raise BadRequest(
+                f"The weight of {lora.name} is {factor:g}",
+                must_be_between(f"{-LARGEST_FACTOR:,}", f"{LARGEST_FACTOR:,}"),
+                "Choose another one",
+            )
 
 
 def _zero_module(config: Mapping[str, Any]) -> nn.Module:
@@ -122,12 +128,14 @@ def _add(state: dict[str, Tensor], module: str, updates: WeightUpdates) -> None:
         changes = tuple(one for one in updates if (one[0].delta if kind == "weight" else one[0].bias) is not None)
         if name and changes:
             tensor, sum_up = state[name], _with_weights if kind == "weight" else _with_biases
-            state[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(sum_up, tensor, changes))
+            state[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(sum_up, name, tensor, changes))
 
 
-def _with_weights(tensor: Tensor, changes: WeightUpdates) -> Tensor:
-    return apply_changes(materialize(tensor).float(), changes).to(tensor.dtype)
+def _with_weights(name: str, tensor: Tensor, changes: WeightUpdates) -> Tensor:
+    before = materialize(tensor)
+    return within_range(name, before, apply_changes(before.float(), changes))
 
 
-def _with_biases(tensor: Tensor, changes: WeightUpdates) -> Tensor:
-    return apply_bias_changes(materialize(tensor).float(), changes).to(tensor.dtype)
+def _with_biases(name: str, tensor: Tensor, changes: WeightUpdates) -> Tensor:
+    before = materialize(tensor)
+    return within_range(name, before, apply_bias_changes(before.float(), changes))

@@ -29,8 +29,8 @@ from diffstudio.models.state_dicts.prefixes import kind_of_root, root_of, unused
 from diffstudio.models.state_dicts.split import dequantized, join_components, split_components
 from diffstudio.models.state_dicts.to_original import State, has_original_naming, to_original
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision, marker_tensors, modelspec_metadata
-from diffstudio.models.tools.spec import Method, Precision, ToolProgress, ToolResult, checked_file
-from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
+from diffstudio.models.tools.spec import Method, Precision, ToolProgress, ToolResult, check_share, checked_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, within_range, write_file
 from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.plurals import by_number, count_of
 
@@ -63,12 +63,7 @@ def merge(
     """
     target = checked_file(target)
     check_together(inputs, method)
-    if not torch.isfinite(torch.tensor(share)) or not (beyond or 0 <= share <= 1):
-        raise BadRequest(
-            f"A share of {share:g} is not between 0 and 1",
-            "it would extrapolate",
-            "Choose a share from 0 to 1, or allow extrapolation",
-        )
+    check_share(share, beyond)
     check_precision(inputs[0], precision)
     parents: list[dict[str, Any]] = []
     for number, checkpoint in enumerate(inputs):
@@ -198,7 +193,7 @@ def merged_tensors(
                 raise _incompatible(inputs[0], checkpoint, f"only {inputs[0].name} has {name}")
             _check_shapes(inputs[0], checkpoint, name, tensor, state[name])
         others = [state[name] for state in named[1:]]
-        merged[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(_mixed, tensor, others, share, method))
+        merged[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(_mixed, name, tensor, others, share, method))
     notes = [
         f"{_TITLES[kind_of_root(group)]} is that of {inputs[0].name}: {other} has none."
         for group, other in sorted(lacking.items())
@@ -206,18 +201,18 @@ def merged_tensors(
     return merged, notes
 
 
-def _mixed(a: Tensor, others: Sequence[Tensor], share: float, method: Method) -> Tensor:
+def _mixed(name: str, a: Tensor, others: Sequence[Tensor], share: float, method: Method) -> Tensor:
     """Computed in float32, in the dtype of `a`. Input channels that only an inpainting network has are kept."""
     a, others = materialize(a), [materialize(other) for other in others]
     if a.shape != others[0].shape:
         own = others[0].shape[1]
-        return torch.cat([_mixed(a[:, :own], others, share, method), a[:, own:]], 1)
+        return torch.cat([_mixed(name, a[:, :own], others, share, method), a[:, own:]], 1)
     match method:
         case Method.WEIGHTED_SUM:
             exact = torch.lerp(a.float(), others[0].float(), share)  # exactly a at 0 and exactly b at 1
         case Method.ADD_DIFFERENCE:
             exact = a.float() + share * (others[0].float() - others[1].float())
-    return exact.to(a.dtype)
+    return within_range(name, a, exact)
 
 
 def _check_shapes(first: Checkpoint, other: Checkpoint, name: str, a: Tensor, b: Tensor) -> None:

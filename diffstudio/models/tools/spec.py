@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, must_be_between
 from diffstudio.models.checkpoint import Checkpoint
 
 
@@ -47,6 +47,7 @@ class ToolResult:
 
 ToolProgress: TypeAlias = Generator["float | ToolResult", None, None]  # progress from 0 to 1, then the result
 
+LARGEST_FACTOR = 1000  # that weights are multiplied by
 SPARE_BYTES = 32 << 20  # left free on the disk
 BITS = {Precision.FP32: 32, Precision.FP16: 16, Precision.BF16: 16, Precision.FP8: 8}
 _STORED = {"F32": Precision.FP32, "F16": Precision.FP16, "BF16": Precision.BF16, "F8_E4M3": Precision.FP8}
@@ -60,6 +61,19 @@ def precision_of(checkpoint: Checkpoint) -> Precision | None:
 def estimated_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
     """Roughly the size of the same weights in that precision."""
     return checkpoint.size_bytes if precision is Precision.KEEP else checkpoint.parameters * BITS[precision] // 8
+
+
+def check_share(share: float, beyond: bool) -> None:
+    """BadRequest for a share outside 0 to 1, or with `beyond` outside -1,000 to 1,000; NaN is."""
+    if not abs(share) <= LARGEST_FACTOR:
+        least, most = (-LARGEST_FACTOR, LARGEST_FACTOR) if beyond else (0, 1)
+        raise BadRequest(f"The share is {share:g}", must_be_between(f"{least:,}", f"{most:,}"), "Choose another one")
+    if not beyond and not 0 <= share <= 1:
+        raise BadRequest(
+            f"A share of {share:g} is not between 0 and 1",
+            "it would extrapolate",
+            "Choose a share from 0 to 1, or allow extrapolation",
+        )
 
 
 def checked_file(target: Path) -> Path:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.atomic import atomic_write
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, CheckpointDamaged, CheckpointUnknown, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.file_access import refused
@@ -33,6 +33,7 @@ from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.spec import SPARE_BYTES
 from diffstudio.paths import valid_utf8
+from diffstudio.plurals import human_bytes
 from diffstudio.storage_errors import already_exists, storage_errors
 
 Metadata = Mapping[str, str]
@@ -163,7 +164,7 @@ def check_target(target: Path, size_bytes: int) -> None:
     if free < size_bytes + SPARE_BYTES:
         raise StorageProblem(
             f"{target.name} would not fit on the disk",
-            f"it takes {size_bytes / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free at {target.parent}",
+            f"it takes {human_bytes(size_bytes)}, and {human_bytes(free)} are free at {target.parent}",
             FREE_SPACE_OR_FOLDER,
         )
 
@@ -214,10 +215,27 @@ def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata)
     yield 1.0
 
 
+def within_range(name: str, before: Tensor, exact: Tensor) -> Tensor:
+    """What a tool has computed from `before`, in its dtype. BadRequest for values beyond its range, or NaN."""
+    fits = exact.abs() <= torch.finfo(before.dtype).max
+    if not fits.all() and (torch.isfinite(_computable(before)) & ~fits).any():
+        raise BadRequest(
+            "The checkpoint was not written",
+            f"values of {name[:200]} would be beyond the range of {str(before.dtype).removeprefix('torch.')}",
+            "Choose a share or a weight nearer to 0",
+        )
+    return exact.to(before.dtype)
+
+
 def _bytes(tensor: Tensor) -> memoryview:
     numbers: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     return memoryview(numbers)
 
 
 def _is_nan(tensor: Tensor) -> Tensor:
-    return torch.isnan(tensor.half() if tensor.element_size() == 1 else tensor).any()
+    return torch.isnan(_computable(tensor)).any()
+
+
+def _computable(tensor: Tensor) -> Tensor:
+    """The tensor, or an equal one of a type that torch computes with."""
+    return tensor.half() if tensor.element_size() == 1 else tensor

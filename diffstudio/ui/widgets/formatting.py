@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-
-def human_bytes(count: float) -> str:
-    """1536 -> `1.5 KB`; decimal units, as file managers show them."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+from diffstudio.plurals import human_bytes as human_bytes
 
 
 def human_count(count: float) -> str:

@@ -21,7 +21,7 @@ from diffstudio.models.tools import weights_writer
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.merge import merge
 from diffstudio.models.tools.spec import Precision
-from diffstudio.models.tools.weights_writer import open_checkpoint, write_file
+from diffstudio.models.tools.weights_writer import open_checkpoint, within_range, write_file
 from tests.models.headers import write_header
 from tests.models.small_files import record
 
@@ -106,7 +106,7 @@ def test_given_up_it_leaves_nothing(place: Path) -> None:
 
 def test_a_full_disk_is_known_before(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))  # type: ignore[attr-defined]
-    with pytest.raises(StorageProblem, match="would not fit on the disk"):
+    with pytest.raises(StorageProblem, match=r"would not fit on the disk: it takes \d+ B, and 10 B are free"):
         list(write_file(place / "a.safetensors", MIXED, {}))
     assert os.listdir(place) == []
 
@@ -142,6 +142,16 @@ def test_values_that_are_no_numbers_are_named(place: Path) -> None:
     with pytest.raises(CheckpointDamaged, match="eighths contains NaN values"):
         list(write_file(place / "a.safetensors", {"eighths": torch.tensor([torch.nan]).to(torch.float8_e4m3fn)}, {}))
     assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_weights_that_a_tool_makes_infinite_are_refused(dtype: torch.dtype) -> None:
+    before = torch.tensor([1.0, -torch.inf])[: 2 if dtype.itemsize > 1 else 1].to(dtype)  # as attention masks have
+    assert torch.equal(within_range("b.weight", before, before.float()).float(), before.float())
+    name = str(dtype).removeprefix("torch.")
+    for value in (torch.inf, -torch.inf, torch.nan):
+        with pytest.raises(BadRequest, match=f"values of b.weight would be beyond the range of {name}"):
+            within_range("b.weight", before, torch.full(before.shape, value))
 
 
 def test_packed_weights_and_odd_numbers_are_refused(place: Path) -> None:
