@@ -350,9 +350,11 @@ def _why_unconditional(requested: Conditioning, report: FolderReport) -> str:
         case Conditioning.NONE:
             return "the recipe asks for no conditioning"
         case _ if len(report.groups) > 1:
+            usual = _images_per_class(report)
+            which = "none of them has" if max(report.groups.values()) == usual else "half of them have no"
             few = (
-                f"the {len(report.groups):,} subfolders are not used as classes, because half of them have no more than "
-                f"{count_of(_images_per_class(report), 'image')}"
+                f"the {len(report.groups):,} subfolders are not used as classes, because {which} more than "
+                f"{count_of(usual, 'image')}"
             )
             return f"{captioned}, and {few}" if report.captioned else few
         case Conditioning.TEXT if report.captioned:

@@ -125,8 +125,9 @@ def made_up(groups: dict[str, int], captioned: int = 0, sources: dict[str, int] 
             made_up({str(number): 1 for number in range(300)}),
             "none",
             "none",
-            ["300 subfolders are not used as classes", "1 image."],
+            ["300 subfolders are not used as classes, because none of them has more than 1 image."],
         ),
+        (made_up({"cat": 5, "dog": 1, "owl": 1}), "none", "none", ["because half of them have no more than 1 image."]),
         (
             made_up({str(number): 1 for number in range(9)}, 1),
             "none",
