@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from diffstudio.training.post_hoc_ema import AveragedRun
 
 
+_MOST_SAMPLES = 1000
+
+
 def add_post_hoc_ema(add: Add) -> None:
     verb = add("ema", "write a run's checkpoint with an EMA of another length, rebuilt from its snapshots", _ema)
     verb.description = (
@@ -36,11 +39,7 @@ def add_post_hoc_ema(add: Add) -> None:
     instead = verb.add_mutually_exclusive_group()
     instead.add_argument("--measure", action="store_true", help="measure the held-out loss and write no checkpoint")
     instead.add_argument(
-        "--samples",
-        metavar="N",
-        type=as_whole_number,
-        default=0,
-        help="generate N samples in --out and write no checkpoint",
+        "--samples", metavar="N", type=as_whole_number, help="generate N samples in --out and write no checkpoint"
     )
     verb.add_argument(
         "--out",
@@ -55,10 +54,13 @@ def _ema(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.evaluations.averages import RESULT
     from diffstudio.studio.evaluations.job_folder import JobFolder, is_job
     from diffstudio.studio.evaluations.job_recording import recorded
+    from diffstudio.studio.requests.checks import check_numbers
     from diffstudio.training.run.run_folder import Command
 
     out: Path | None = arguments.out
-    if arguments.samples and out is None:
+    if arguments.samples is not None:
+        check_numbers(("number of samples", arguments.samples, 1, _MOST_SAMPLES))
+    if arguments.samples is not None and out is None:
         raise BadRequest("There is no folder for the samples", remedy="Name one with --out")
     folder = out if out is not None and (arguments.measure or arguments.samples or is_job(out)) else None
     verb, *rest = arguments.argv

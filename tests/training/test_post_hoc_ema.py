@@ -180,7 +180,9 @@ def test_as_a_job_it_measures_draws_and_saves(
     saved = of_job("saved", "--length", "0.07")
     assert Path(saved.checkpoint) == paths.checkpoints() / "a run-ema-0.07.safetensors" and not saved.losses
     assert main(["models", "ema", str(run.path), "--length", "0.07", "--samples", "2"]) == 2
-    assert "There is no folder for the samples" in capsys.readouterr().err
+    assert main(["models", "ema", str(run.path), "--length", "0.07", "--samples", "0"]) == 2
+    messages = capsys.readouterr().err
+    assert "There is no folder for the samples" in messages and "The number of samples is 0" in messages
 
 
 def test_a_stopped_job_leaves_no_result(run: RunFolder, tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ def add_arguments(verb: Parser) -> None:
     verb.add_argument("--negative", metavar="TEXT", type=as_text, default="", help="the negative prompt")
     add_seed_option(verb, "of the image (default 0)")
     verb.add_argument(
-        "--steps", metavar="N", type=as_whole_number, default=0, help="steps (default: as the checkpoint recommends)"
+        "--steps", metavar="N", type=as_whole_number, help="steps (default: as the checkpoint recommends)"
     )
     verb.add_argument(
         "--guidance", metavar="X", type=as_number, help="CFG scale (default: as the checkpoint recommends)"
     )
     for side in ("width", "height"):
-        verb.add_argument(f"--{side}", metavar="PX", type=as_whole_number, default=0, help=f"{side} in px")
+        verb.add_argument(f"--{side}", metavar="PX", type=as_whole_number, help=f"{side} in px")
     verb.add_argument(
         "--maps",
         metavar="KIND",

@@ -44,9 +44,7 @@ def add_arguments(verb: Parser) -> None:
     verb.add_argument(
         "--layer", metavar="NAME", default="auto", type=as_text, help="export this layer (default: the best)"
     )
-    verb.add_argument(
-        "--level", metavar="T", default=0.0, type=as_number, help="export at this noise level (default: the best)"
-    )
+    verb.add_argument("--level", metavar="T", type=as_number, help="export at this noise level (default: the best)")
     verb.add_argument(
         "--pool",
         metavar="N",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
 from functools import lru_cache
@@ -140,6 +140,12 @@ def check_numbers(*numbers: tuple[str, float, float, float]) -> None:
     for what, value, lowest, highest in numbers:
         if not lowest <= value <= highest:
             raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+
+
+def check_each_once(what: str, values: Sequence[object]) -> None:
+    """Refuse a value that is given twice; `what` names one of them."""
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise BadRequest(f"The {what} {twice[0]} was given twice", remedy="Give each once")
 
 
 def check_steps(steps: int, most: int) -> None:

@@ -34,6 +34,9 @@ def test_it_prints_the_test_and_records_the_job(tmp_path: Path, capsys: pytest.C
         (["starter", "cat"], "--out"),
         (["nothing", "cat", "--out", "out"], "no checkpoint called 'nothing'"),
         (["starter", "cat", "--out", "out", "--steps", "1001"], "The number of steps is 1001"),
+        (["starter", "cat", "--out", "out", "--steps", "0"], "The number of steps is 0: it must be between 1"),
+        (["starter", "cat", "--out", "out", "--width", "0"], "The width is 0"),
+        (["starter", "cat", "--out", "out", "--height", "-8"], "The height is -8: it must be between 1"),
         (["starter", "cat", "--out", "out", "--maps", "pixels"], "There are no maps of 'pixels'"),
     ],
 )

@@ -32,6 +32,8 @@ def test_it_prints_the_accuracies_and_records_the_job(tmp_path: Path, capsys: py
         (["starter"], "FOLDER"),
         (["nothing", "."], "no checkpoint called 'nothing'"),
         (["starter", ".", "--levels", "a"], "--levels"),
+        (["starter", ".", "--levels", "0.1,0.2,0.1"], "The noise level 0.1 was given twice. Give each once."),
+        (["starter", ".", "--level", "0"], "The noise level 0 is not measured"),
         (["starter", ".", "--levels", "2"], "The noise level is 2"),
     ],
 )

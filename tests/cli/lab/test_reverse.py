@@ -28,6 +28,9 @@ def test_it_writes_the_film_and_records_the_job(tmp_path: Path, capsys: pytest.C
         (["starter"], "--out"),
         (["nothing", "--out", "o"], "no checkpoint called 'nothing'"),
         (["starter", "--out", "o", "--steps", "-1"], "The number of steps is -1"),
+        (["starter", "--out", "o", "--steps", "0"], "The number of steps is 0: it must be between 1 and 200"),
+        (["starter", "--out", "o", "--width", "0"], "The width is 0: it must be between 1"),
+        (["starter", "--out", "o", "--height", "0"], "The height is 0: it must be between 1"),
         (["starter", "--out", "o", "--guidance", "nan"], "The CFG scale is nan"),
     ],
 )

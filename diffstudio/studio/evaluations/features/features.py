@@ -239,7 +239,7 @@ class _Computing:
         """The layer and the level that are exported; None for the best of a probe."""
         request = self.request
         has_probe = len(set(self.labels[self.probed].tolist())) >= 2
-        if request.layer == AUTO and not request.level and has_probe:
+        if request.layer == AUTO and request.level is None and has_probe:
             return None
         layer = len(blocks) // 2 if request.layer == AUTO else blocks.index(request.layer)
         level = request.level or min(request.levels, key=lambda one: abs(math.log(one / _USUAL_LEVEL)))

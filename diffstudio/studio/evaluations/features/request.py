@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests.checks import check_numbers
+from diffstudio.studio.requests.checks import check_each_once, check_numbers
 
 AUTO = "auto"
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -22,7 +22,7 @@ class FeaturesRequest:
     folder: Path
     levels: tuple[float, ...] = LEVELS  # times, as shares of the schedule's largest
     layer: str = AUTO  # whose features are exported; by default the best
-    level: float = 0.0  # likewise; 0: the best
+    level: float | None = None  # likewise
     count: int = 2_000  # images, at most
     seed: int = 0
     pool: int = 1  # parts of a side whose means are features: 1 is the mean of the whole image
@@ -37,7 +37,8 @@ class FeaturesRequest:
             ("seed", self.seed, 0, 2**62),
             *(("noise level", level, LOWEST_LEVEL, HIGHEST_LEVEL) for level in self.levels),
         )
-        if self.level and self.level not in self.levels:
+        check_each_once("noise level", self.levels)
+        if self.level is not None and self.level not in self.levels:
             raise BadRequest(
                 f"The noise level {self.level:g} is not measured",
                 remedy=f"Choose one of {', '.join(f'{level:g}' for level in self.levels)}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.errors import BadRequest, must_be_between
-from diffstudio.studio.requests.checks import check_numbers
+from diffstudio.studio.requests.checks import check_each_once, check_numbers
 
 AUTO = "auto"
 FITTABLE = ("dpmpp_2m", "unipc", "euler", "heun")  # without noise of their own; ddim is the algorithm of euler
@@ -47,6 +47,8 @@ class FitStepsRequest:
             ("number of images to judge by", self.judged, 1, MOST_IMAGES),
             ("effort", self.effort, 0, MOST_EFFORT),
         )
+        check_each_once("sampler", self.samplers)
+        check_each_once("number of calls", self.calls)
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise BadRequest(f"The CFG scale is {self.guidance}", must_be_between(0, 100))
         if self.recommend is not None and self.recommend not in self.calls:

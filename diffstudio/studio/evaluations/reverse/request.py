@@ -13,26 +13,26 @@ MOST_STEPS, MOST_PX = 200, 8192
 
 @dataclass(frozen=True, slots=True)
 class ReverseRequest:
-    """Generate one image and keep every step. Fields of 0, None or an empty text are the checkpoint's own."""
+    """Generate one image and keep every step. Fields of None or an empty text are the checkpoint's own."""
 
     checkpoint: str  # a name or a path
     prompt: str
     out: Path  # a folder for the result, in which a control file can stop the work
     negative: str = ""
     seed: int = 0
-    steps: int = 0
+    steps: int | None = None
     sampler: str = ""
     spacing: str = ""  # or the name of a noise schedule saved in the Lab
     guidance: float | None = None  # CFG scale
-    width: int = 0  # px
-    height: int = 0
+    width: int | None = None  # px
+    height: int | None = None
     device: str = AUTO
 
     def __post_init__(self) -> None:
         check_numbers(
             ("seed", self.seed, 0, 2**62),
-            ("number of steps", self.steps, 0, MOST_STEPS),
+            ("number of steps", 1 if self.steps is None else self.steps, 1, MOST_STEPS),
             ("CFG scale", self.guidance or 0, 0, 1000),
-            ("width", self.width, 0, MOST_PX),
-            ("height", self.height, 0, MOST_PX),
+            ("width", 1 if self.width is None else self.width, 1, MOST_PX),
+            ("height", 1 if self.height is None else self.height, 1, MOST_PX),
         )

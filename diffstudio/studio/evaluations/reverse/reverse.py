@@ -176,7 +176,7 @@ class _Filming:
             self.model.upper.check_base_alone(request.width or width, request.height or height)
         values: dict[str, Any] = {"guidance": self.model.guidance}
         values |= sampling_values(
-            self.checkpoint, steps=request.steps, sampler=request.sampler, spacing=request.spacing
+            self.checkpoint, steps=request.steps or 0, sampler=request.sampler, spacing=request.spacing
         )
         if request.guidance is not None:
             values["guidance"] = request.guidance

@@ -20,6 +20,8 @@ from diffstudio.studio.evaluations.fitted_steps.request import FITTABLE, FitStep
         ({"samplers": ("nonsense",)}, "Choose some of dpmpp_2m"),
         ({"calls": ()}, "Give one"),
         ({"calls": (1,)}, "The number of calls is 1"),
+        ({"calls": (6, 10, 6)}, "The number of calls 6 was given twice"),
+        ({"samplers": ("euler", "euler")}, "The sampler euler was given twice"),
         ({"images": 0}, "images to fit with is 0"),
         ({"judged": 2000}, "images to judge by is 2000"),
         ({"effort": -1}, "effort is -1"),
