@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from diffstudio import paths
 from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.terminal import duration, printable, progress, stop_signals
+from diffstudio.cli.terminal import duration, print_message, printable, progress, stop_signals
 from diffstudio.errors import BadRequest, FolderProblem, Interrupted
 from diffstudio.studio.number_text import formatted
 from diffstudio.studio.requests import TrainRequest
@@ -260,13 +260,16 @@ def _request(arguments: argparse.Namespace) -> TrainRequest:
 def _show_disk(clear: bool) -> int:
     from diffstudio.studio.runs.disk import clear_prepared_images, disk_use
 
-    if clear:
-        print(f"{clear_prepared_images() / 2**20:,.0f} MiB of prepared images deleted")
+    cleared = clear_prepared_images() if clear else None
+    if cleared is not None and (cleared.freed or cleared.problem is None):
+        print(f"{cleared.freed / 2**20:,.0f} MiB of prepared images deleted")
     used = disk_use(paths.runs())
     for path, size in used.runs:
         print(f"{size / 2**20:>10,.0f} MiB  {path}")
     print(f"{used.prepared / 2**20:>10,.0f} MiB  prepared images ({paths.cache() / 'pictures'})")
     print(f"{used.free / 2**20:>10,.0f} MiB  free")
+    if cleared is not None and cleared.problem is not None:
+        return print_message(str(cleared.problem), cleared.problem.exit_code)
     return 0
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio import paths
+from diffstudio.errors import StorageProblem
+from diffstudio.storage_errors import storage_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,29 @@ def size_on_disk(folder: Path) -> int:
     return total
 
 
-def clear_prepared_images() -> int:
-    """Delete the prepared images of all folders; returns the bytes that were freed.
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The bytes that were freed, and why some files could not be deleted."""
+
+    freed: int
+    problem: StorageProblem | None = None
+
+
+def clear_prepared_images() -> Cleared:
+    """Delete the prepared images of all folders.
 
     A run that is training keeps those that it has open; a resumed run prepares its images again, from their folder.
     """
-    before = size_on_disk(_prepared_folder())
+    before, problem = size_on_disk(_prepared_folder()), None
     for file in _entries(_prepared_folder()):
         if file.suffix == ".npy":
-            with contextlib.suppress(OSError):  # in use on Windows
-                file.unlink()
-    return before - size_on_disk(_prepared_folder())
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                if sys.platform != "win32":  # where a run has it open
+                    what = f"{file.name} of the prepared images could not be deleted"
+                    problem = storage_problem(what, file.parent, error)
+    return Cleared(before - size_on_disk(_prepared_folder()), problem)
 
 
 def _prepared_folder() -> Path:

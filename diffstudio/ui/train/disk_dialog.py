@@ -7,7 +7,7 @@ from pathlib import Path
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QListWidget, QVBoxLayout, QWidget
 
-from diffstudio.studio.runs.disk import DiskUse, clear_prepared_images, disk_use
+from diffstudio.studio.runs.disk import Cleared, DiskUse, clear_prepared_images, disk_use
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -65,14 +65,15 @@ class DiskDialog(FittedDialog):
 
     async def _measure(self, *, clear: bool) -> None:
         self.clear.setEnabled(False)
-        freed = await self._tasks.to_thread(clear_prepared_images) if clear else 0
-        self._show(await self._tasks.to_thread(disk_use, self._runs), freed)
+        cleared = await self._tasks.to_thread(clear_prepared_images) if clear else Cleared(0)
+        self._show(await self._tasks.to_thread(disk_use, self._runs), cleared)
 
-    def _show(self, used: DiskUse, freed: int) -> None:
+    def _show(self, used: DiskUse, done: Cleared) -> None:
         self.list.clear()
         self.list.addItems([f"{path.name}  –  {human_bytes(size)}" for path, size in used.runs] or ["No runs"])
-        cleared = f" ({human_bytes(freed)} deleted)" if freed else ""
-        self.prepared.setText(f"Prepared images: {human_bytes(used.prepared)}{cleared}")
+        cleared = f" ({human_bytes(done.freed)} deleted)" if done.freed else ""
+        problem = f". {done.problem}" if done.problem is not None else ""
+        self.prepared.setText(f"Prepared images: {human_bytes(used.prepared)}{cleared}{problem}")
         total = sum(size for _, size in used.runs)
         self.free.setText(f"Runs together: {human_bytes(total)}. Free: {human_bytes(used.free)}")
         self.clear.setEnabled(used.prepared > 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from diffstudio import paths
+import pytest
+
+from diffstudio import cli, paths
 from diffstudio.studio.runs.disk import clear_prepared_images, disk_use, size_on_disk
 
 
@@ -26,4 +29,22 @@ def test_prepared_images_are_cleared_and_other_files_stay(tmp_path: Path) -> Non
     (prepared / "a.npy").write_bytes(bytes(500))
     (prepared / "other.txt").write_bytes(bytes(7))
     assert disk_use(tmp_path).prepared >= 507
-    assert clear_prepared_images() >= 500 and not (prepared / "a.npy").exists() and (prepared / "other.txt").exists()
+    cleared = clear_prepared_images()
+    assert cleared.freed >= 500 and cleared.problem is None
+    assert not (prepared / "a.npy").exists() and (prepared / "other.txt").exists()
+
+
+def test_prepared_images_that_cannot_be_deleted_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    prepared = paths.prepared_images()
+    prepared.mkdir(parents=True, exist_ok=True)
+    (prepared / "a.npy").write_bytes(bytes(500))
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert cli.main(["train", "--clear-cache"]) == 1
+    captured = capsys.readouterr()
+    assert "deleted" not in captured.out
+    assert f"a.npy of the prepared images could not be deleted: {prepared} is on a read-only file" in captured.err
