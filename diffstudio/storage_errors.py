@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,21 +44,39 @@ def is_forbidden(error: OSError) -> bool:
     return error.errno in _FORBIDDEN
 
 
-def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
-    """The StorageProblem for an OSError, with its reason and remedy."""
+def storage_problem(
+    what: str, path: Path, error: OSError, *, when_full: str = FREE_SPACE, elsewhere: str = "Choose another folder"
+) -> StorageProblem:
+    """The StorageProblem for an OSError at `path`, with its reason and remedy.
+
+    `when_full` is what to do when the disk is full, and `elsewhere` how to write to another place.
+    """
     if disk_is_full(error):
-        return StorageProblem(what, DISK_FULL, FREE_SPACE)
+        return StorageProblem(what, DISK_FULL, when_full)
     match error.errno:
+        case errno.EROFS:
+            return StorageProblem(what, f"{path} is on a read-only file system", elsewhere)
         case _ if is_forbidden(error):
             return StorageProblem(
-                what, f"no permission to write to {path}", "Change its permissions, or choose another folder"
+                what,
+                f"no permission to write to {path}",
+                f"Change its permissions, or {elsewhere[:1].lower()}{elsewhere[1:]}",
             )
         case errno.EEXIST | errno.ENOTDIR:
-            return StorageProblem(what, f"{path} is not a folder", "Choose another folder")
+            return StorageProblem(what, f"{_in_the_way(path, error)} is not a folder", elsewhere)
+        case errno.ELOOP:
+            return StorageProblem(what, f"{_in_the_way(path, error)} is a link that leads back to itself", elsewhere)
         case errno.ENAMETOOLONG:
             return StorageProblem(what, "its name is too long", "Choose a shorter one")
         case _:
             return StorageProblem(what, error.strerror or str(error), f"Check that {path} can be reached")
+
+
+def _in_the_way(path: Path, error: OSError) -> Path:
+    """What is not a folder where one is needed: in the path that the system names, if it names one."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    found = next((one for one in (named, *named.parents) if os.path.lexists(one)), path)
+    return path if os.path.isdir(found) else found
 
 
 def not_written(path: Path) -> str:

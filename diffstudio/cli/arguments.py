@@ -105,9 +105,16 @@ def as_path(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("the path is empty")
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
     except RuntimeError:
         raise argparse.ArgumentTypeError(f"the home folder in {text[:80]!r} is unknown") from None
+    try:
+        path.resolve()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"a link in {text[:80]!r} leads back to itself") from None
+    except OSError:  # said where the path is used
+        pass
+    return path
 
 
 def as_whole_number(text: str) -> int:

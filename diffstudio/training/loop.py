@@ -20,6 +20,7 @@ from diffstudio.errors import (
 )
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
+from diffstudio.storage_errors import storage_problem
 from diffstudio.training.distributed.cluster import Address, Cluster, Place, join_command, torchrun_rank
 from diffstudio.training.fold_networks import FoldNetworks
 from diffstudio.training.run.command_listener import CommandListener, training_turn
@@ -284,7 +285,8 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
 
 def _as_diffstudio_error(error: Exception) -> DiffstudioError:
     if isinstance(error, OSError):
-        return StorageProblem("A file of the run cannot be written", error.strerror or str(error), RESUME_WITH_SPACE)
+        path = Path(error.filename if isinstance(error.filename, str) else ".").absolute().parent
+        return storage_problem("A file of the run cannot be written", path, error, when_full=RESUME_WITH_SPACE)
     if is_out_of_memory(error):
         return OutOfMemory(
             "Out of memory during training",

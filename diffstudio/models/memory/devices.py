@@ -22,10 +22,19 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # fails on `meta`, which cannot compute
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = device_names()
+        why = first_line(error) if name in found else f"this machine has {', '.join(found)}"
         raise BadRequest(
-            f"The device {name!r} cannot be used", first_line(error), "Choose `auto` or `cpu` in the settings"
+            f"The device {name!r} cannot be used", why, f"Choose one of auto, {', '.join(found)}"
         ) from error
     return device
+
+
+def device_names() -> list[str]:
+    """The devices of this machine, as torch calls them."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cuda = ["cuda", *(f"cuda:{number}" for number in range(gpus))] if gpus > 1 else ["cuda"] * gpus
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def device_title(device: torch.device) -> str:

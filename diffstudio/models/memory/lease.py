@@ -26,9 +26,17 @@ from filelock import FileLock, Timeout
 
 from diffstudio import paths
 from diffstudio.errors import Interrupted, StorageProblem
+from diffstudio.storage_errors import storage_problem
 
 _POLL_SECONDS = 0.02
 _HOLDER, _WANTED = "accelerator.json", "accelerator.wanted.json"  # who has the lock of this name
+
+
+def locks_not_writable(folder: Path, error: OSError) -> StorageProblem:
+    """The error for a folder of lock files that cannot be written to."""
+    what, elsewhere = f"The folder {folder} cannot be written to", "Set DIFFSTUDIO_HOME to another folder"
+    when_full = "Free some space or set DIFFSTUDIO_HOME to another folder"
+    return storage_problem(what, folder, error, when_full=when_full, elsewhere=elsewhere)
 
 
 class Lease:
@@ -162,7 +170,7 @@ class Lease:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise locks_not_writable(self._folder, error) from error
         return FileLock(self._folder / name, thread_local=False, blocking=False)
 
     def _taken(self, lock: FileLock) -> bool:
@@ -171,12 +179,5 @@ class Lease:
         except Timeout:
             return False
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise locks_not_writable(self._folder, error) from error
         return True
-
-    def _unwritable(self, error: OSError) -> StorageProblem:
-        return StorageProblem(
-            f"The folder {self._folder} cannot be written to",
-            error.strerror or str(error),
-            "Free some space or set DIFFSTUDIO_HOME to another folder",
-        )

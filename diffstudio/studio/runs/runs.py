@@ -22,6 +22,7 @@ from diffstudio.errors import (
     RunProblem,
     StorageProblem,
 )
+from diffstudio.storage_errors import storage_problem
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, start_detached, terminate, write_launch
 from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of, waiting_text
@@ -299,11 +300,9 @@ class Runs:
                     path.mkdir()
                     return path
         except OSError as error:
-            raise StorageProblem(
-                f"The run folder in {given or self.folder} cannot be created",
-                error.strerror or str(error),
-                FREE_SPACE_OR_FOLDER,
-            ) from error
+            folder = given or self.folder
+            what = f"The run folder in {folder} cannot be created"
+            raise storage_problem(what, folder, error, when_full=FREE_SPACE_OR_FOLDER) from error
         raise RunProblem(f"There are too many runs called {name}", remedy="Delete some of them, or choose another name")
 
     def _launch(self, run: RunFolder, arguments: Sequence[str], request: TrainRequest | None) -> None:

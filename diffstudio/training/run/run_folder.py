@@ -40,15 +40,9 @@ from filelock import FileLock, Timeout
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.errors import (
-    FREE_SPACE_OR_FOLDER,
-    NOT_A_JSON_OBJECT,
-    RunProblem,
-    StorageProblem,
-    newer_format,
-    why_unreadable,
-)
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, newer_format, why_unreadable
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
+from diffstudio.storage_errors import storage_problem
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.recipe import read_table
 from diffstudio.training.run.events import RunEvent, event_line, parse_events
@@ -103,7 +97,7 @@ class RunFolder:
             for folder in (path / "samples", path / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageProblem(not_writable(path), error.strerror or str(error), FREE_SPACE_OR_FOLDER) from error
+            raise storage_problem(not_writable(path), path, error, when_full=FREE_SPACE_OR_FOLDER) from error
         run._write_json(
             "run.json", {"format": FORMAT, "pictures": str(image_folder.resolve()), "created": creation_time(path)}
         )
@@ -210,9 +204,8 @@ class RunFolder:
                     file.write("\n")  # a killed process left an incomplete line
                 file.write(line + "\n")
         except OSError as error:
-            raise StorageProblem(
-                f"{self.path / 'events.jsonl'} cannot be written", error.strerror or str(error), RESUME_WITH_SPACE
-            ) from error
+            what = f"{self.path / 'events.jsonl'} cannot be written"
+            raise storage_problem(what, self.path, error, when_full=RESUME_WITH_SPACE) from error
 
     def events(self, offset: int = 0) -> tuple[list[RunEvent], int]:
         """The events from byte `offset` on, and the offset after them: pass it to the next call to get new events.
@@ -269,9 +262,8 @@ class RunFolder:
                 "Wait until it ends, or stop it",
             ) from None
         except OSError as error:
-            raise StorageProblem(
-                not_writable(self.path), error.strerror or str(error), "Free some space, or make the folder writable"
-            ) from error
+            when_full = "Free some space, or make the folder writable"
+            raise storage_problem(not_writable(self.path), self.path, error, when_full=when_full) from error
         try:
             yield
         finally:

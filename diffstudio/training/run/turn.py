@@ -13,8 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, StorageProblem
-from diffstudio.models.memory.lease import Lease
+from diffstudio.models.memory.lease import Lease, locks_not_writable
 
 _LOOK_SECONDS = 0.25  # between two checks whether earlier runs are still waiting
 
@@ -60,9 +59,7 @@ class Turn:
                 lock = FileLock(self._file(number), thread_local=False)
                 lock.acquire(blocking=False)
         except OSError as error:
-            raise StorageProblem(
-                f"The run cannot wait in {self._waiting}", error.strerror or str(error), FREE_SPACE_OR_FOLDER
-            ) from error
+            raise locks_not_writable(self._waiting, error) from error
         try:
             yield number
         finally:

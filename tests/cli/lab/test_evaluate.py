@@ -84,6 +84,19 @@ def test_a_refused_command_keeps_the_finished_result(
     assert isinstance(JobFolder(out).last_event(), JobFinished) and len(JobFolder(out).request().arguments) == 2
 
 
+@pytest.mark.parametrize("out", ["loop", "loop/out", "file", "file/out"])
+def test_a_place_that_is_no_folder_is_named(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    Path("images").mkdir()
+    assert run("starter", "images", "--out", out) != 0
+    said = "leads back to itself" if out.startswith("loop") else "file is not a folder. Choose another folder."
+    assert said in capsys.readouterr().err
+
+
 def test_too_few_images_end_with_a_sentence_and_an_exit_code(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +124,7 @@ def test_too_few_images_end_with_a_sentence_and_an_exit_code(
         (["starter", ".", "--count", "many"], "not a whole number"),
         (["starter", ".", "--seed", "-1"], "The seed is -1"),
         (["starter", ".", "--features", ""], "No features were named"),
-        (["starter", ".", "--device", "abacus"], "The device 'abacus' cannot be used"),
+        (["starter", ".", "--device", "abacus"], "The device 'abacus' cannot be used: this machine has cpu"),
     ],
 )
 def test_mistakes_are_named(

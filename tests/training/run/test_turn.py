@@ -70,5 +70,5 @@ def test_who_stops_waiting_leaves_the_line(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     turn = Turn(tmp_path)
     (tmp_path / "waiting").touch()
-    with pytest.raises(StorageProblem, match="cannot wait in"):
+    with pytest.raises(StorageProblem, match="waiting cannot be written to: .* is not a folder"):
         turn.acquire("a run")
