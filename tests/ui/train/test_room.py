@@ -557,7 +557,7 @@ def test_a_full_disk_is_one_sentence(
     qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(room.message.isVisible, timeout=PATIENCE_MS)
     monkeypatch.undo()
-    assert "No space left on device" in room.message.text()
+    assert "the disk is full" in room.message.text()
     assert room.selected() is None, "the form stays as it was"
 
 
