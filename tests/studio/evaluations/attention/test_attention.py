@@ -66,7 +66,7 @@ def test_fitted_steps_are_used_where_generate_would_use_them(checkpoint: Path, t
     fitted = read_checkpoint(shutil.copy(checkpoint, tmp_path / "fitted.safetensors"))
     best = ladder("heun", 2, recommended=True)
     store(fitted, [best])
-    found = run(fitted.path, "apple", tmp_path / "out", steps=0, tested=0)
+    found = run(fitted.path, "apple", tmp_path / "out", steps=None, tested=0)
     model = loading.load(read_checkpoint(fitted.path), torch.device("cpu"))
     options = SampleOptions(seeds=[0], steps=2, sampler="heun", spacing="fitted", times=best.times)
     *_, last = sample(model, model.encode_prompt("apple"), options)
