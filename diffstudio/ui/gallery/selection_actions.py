@@ -8,6 +8,7 @@ from functools import reduce
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMenu, QWidget
 
+from diffstudio.plurals import count_of
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.source_files import gaps_of, request_to_reuse
@@ -108,7 +109,7 @@ class SelectionActions(QObject):
         if problem is not None:
             self.actions.message.emit("warn", str(problem))
         elif len(images) >= gallery_changes.MANY:
-            self.actions.message.emit("info", f"{len(images):,} images changed.")
+            self.actions.message.emit("info", f"{count_of(len(images), 'image')} changed.")
 
     def menu(self, open_image: Callable[[], object] | None) -> QMenu:
         """The context menu of the selection; without `open_image`, the full view is open already."""

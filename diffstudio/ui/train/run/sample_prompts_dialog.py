@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
+from diffstudio.plurals import count_of
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog, ask_to_discard
@@ -73,7 +74,7 @@ class SamplePromptsDialog(FittedDialog):
         lines = self._lines()
         problem = ""
         if len(lines) > MOST_PROMPTS:
-            problem = f"There are {len(lines):,} prompts. Remove {len(lines) - MOST_PROMPTS:,} of them."
+            problem = f"There are {count_of(len(lines), 'prompt')}. Remove {len(lines) - MOST_PROMPTS:,} of them."
         elif (longest := max(map(len, lines), default=0)) > LONGEST_PROMPT:
             problem = f"A prompt has {longest:,} characters. The most are {LONGEST_PROMPT:,}."
         self.problem.set_text(problem)
