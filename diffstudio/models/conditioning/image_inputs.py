@@ -28,7 +28,7 @@ class ImageInputs:
     image: Tensor | None = None  # [1 or B,3,H,W] in [-1,1]: what is inpainted
     mask: Tensor | None = None  # [1 or B,1,H,W] in [0,1]: 1 is inpainted
     controls: tuple[ControlNetInput, ...] = ()
-    times: Tensor | None = None  # [steps+1]: the timesteps, in a part of which each ControlNet acts
+    times: Tensor | None = None  # [steps+1]: those of sampling, in a part of which each ControlNet acts
 
 
 NO_IMAGES = ImageInputs()

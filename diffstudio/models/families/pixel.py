@@ -250,11 +250,13 @@ class PixelModel(Model):
         images: ImageInputs = NO_IMAGES,
         interval: tuple[float, float] | None = None,
     ) -> Denoiser:
-        if not self.min_timestep:
+        # An image that sampling begins with, in img2img, has the noise of the first time and no other yet.
+        earliest = self.min_timestep if images.times is None else min(self.min_timestep, float(images.times[0]))
+        if not earliest:
             return self.denoiser(prompt, guidance, images, interval)
 
         def predict(conditions: Sequence[Condition]) -> Network:
-            return MinTimestep(self._prediction(conditions), self.min_timestep)
+            return MinTimestep(self._prediction(conditions), earliest)
 
         return self._denoiser(prompt, guidance, interval, predict)
 

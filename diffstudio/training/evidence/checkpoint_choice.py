@@ -59,13 +59,15 @@ class CheckpointChoice:
     @property
     def by_copies(self) -> bool:
         """Whether nearer images were not chosen, because they are copies."""
-        return min(self.judged, key=_distance) != self.kept
+        return min(map(_distance, self.judged)) < self.kept.distance
 
     @property
     def reason(self) -> str:
         """A clause that says why the chosen one is kept."""
         if self.by_copies:
             return "other images are nearer to the held-out ones, but more of them are copies of training images"
+        if sum(one.distance == self.kept.distance for one in self.judged) > 1:
+            return "no images are nearer to the held-out ones"
         return f"its images are {'nearer' if len(self.judged) == 2 else 'nearest'} to the held-out ones"
 
     @property

@@ -53,6 +53,15 @@ def test_samplers_call_the_network_at_no_earlier_time(
     assert bool(step.x.isfinite().all())
 
 
+def test_img2img_calls_it_at_no_later_time_than_its_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_with(tmp_path / "own.safetensors", 0.35)
+    called = times_called(model, monkeypatch)
+    image = torch.zeros(1, 3, 16, 16)
+    options = SampleOptions([0], steps=20, sampler="euler", guidance=1.0, strength=0.1, init=image)
+    list(sample(model, model.encode_prompt([""]), options))
+    assert called and set(called) == {max(called)} and max(called) < 0.35
+
+
 def test_guidance_begins_and_ends_by_the_time_itself(tmp_path: Path) -> None:
     model = model_with(tmp_path / "own.safetensors", 0.5)
     prompt, x = model.encode_prompt(["red apple"]), torch.randn(1, 3, 16, 16)

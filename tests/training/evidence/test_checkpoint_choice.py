@@ -50,3 +50,10 @@ def test_a_checkpoint_may_be_kept_with_another_minimum_timestep() -> None:
         "0.1000 and no copies."
     )
     assert CheckpointChoice.from_json(asdict(choice)) == choice and not choice.between_steps
+
+
+def test_equal_distances_are_not_called_nearer_nor_copies() -> None:
+    same = JudgedCheckpoint(10, 1.0, 0)
+    choice = CheckpointChoice.by_images([replace(same, min_timestep=0.2), same], 64, 10)
+    assert choice.min_timestep == 0.2 and not choice.by_copies
+    assert choice.reason == "no images are nearer to the held-out ones"

@@ -18,6 +18,7 @@ from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.evaluation.features.feature_network import FeatureNetwork, extract, imagenet_network
 from diffstudio.evaluation.features.random_network import random_network
 from diffstudio.models.families import pixel_file
+from diffstudio.models.sampling import times_of
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint
 from diffstudio.training.evidence.evidence import SampleMetrics
@@ -93,11 +94,20 @@ class CheckpointComparison:
             best = CheckpointChoice.by_images(judged, count, lowest_loss).chosen
             other = 0.0 if recipe.min_timestep else MIN_TIMESTEP
             judged += yield from self._judge(best, files[best], other, (len(files), sets, count), before_call)
-        return CheckpointChoice.by_images(judged, count, lowest_loss) if len(judged) > 1 else None
+        whole = len(judged) > 1 and any(one.step == step for one in judged)
+        return CheckpointChoice.by_images(judged, count, lowest_loss) if whole else None
 
     def _sets(self, checkpoints: int, steps: int) -> int:
         """How many sets of images are drawn: one for each checkpoint, and one with another minimum timestep."""
-        return checkpoints + bool(self._context.recipe.chooses_min_timestep and self.images(steps, checkpoints + 1))
+        differs = self._context.recipe.chooses_min_timestep and self._last_call < MIN_TIMESTEP
+        return checkpoints + bool(differs and self.images(steps, checkpoints + 1))
+
+    @cached_property
+    def _last_call(self) -> float:
+        """The time of a sampler's last call of the network; a later minimum timestep changes the images."""
+        run, trainer = self._context.recipe.run, self._context.trainer
+        model = trainer.objective.model(trainer.ema_network, self._context.tokenizer, self._classes)
+        return float(times_of(model, run.sample_steps, run.sample_spacing, 1.0, model.network_size)[-2])
 
     def kept(self, lowest_loss: int) -> int:
         """The step of the checkpoint to generate with."""

@@ -210,7 +210,6 @@ def _distilled(distillation: FewStepsRecipe) -> Distilled | None:
 
 def _recommended_sampling(run: RunRecipe, min_timestep: float) -> Mapping[str, object]:
     """The settings of the sample sheets; today's defaults for a run of version 0.1, where nobody chose them."""
-    sampling = {"sampler": run.sample_sampler, "spacing": run.sample_spacing, "steps": run.sample_steps}
-    if sampling == DEFAULTS_OF_0_1:
-        return pixel_file.DEFAULT_SAMPLING
+    chosen = {"sampler": run.sample_sampler, "spacing": run.sample_spacing, "steps": run.sample_steps}
+    sampling = dict(pixel_file.DEFAULT_SAMPLING) if chosen == DEFAULTS_OF_0_1 else chosen
     return sampling | {"min_timestep": min_timestep} if min_timestep else sampling

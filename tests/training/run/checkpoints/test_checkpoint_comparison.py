@@ -228,6 +228,11 @@ def test_a_short_run_compares_fewer_images_or_none(
     assert images_to_compare(RunRecipe(batch=32, sample_steps=10, sample_guidance=guidance), steps) == images
 
 
+def with_last_call_early(run: RunRecipe) -> RunRecipe:
+    """Three sampling steps, the last of them at hardly any noise, and time to compare three sets of images."""
+    return replace(run, sample_min_timestep=-1.0, sample_steps=3, steps=120)
+
+
 @pytest.mark.parametrize(("better_with", "prediction"), [(True, Prediction.X0), (False, Prediction.VELOCITY)])
 def test_images_choose_the_minimum_timestep(
     better_with: bool,
@@ -248,7 +253,7 @@ def test_images_choose_the_minimum_timestep(
 
     monkeypatch.setattr(CheckpointComparison, "_draw", drawn)
     first, other = (0.0, MIN_TIMESTEP) if prediction is Prediction.X0 else (MIN_TIMESTEP, 0.0)
-    objective, settings = replace(long.objective, prediction=prediction), replace(long.run, sample_min_timestep=-1.0)
+    objective, settings = replace(long.objective, prediction=prediction), with_last_call_early(long.run)
     run = trained(replace(long, objective=objective, run=settings), pictures, tmp_path / "run")
     (chosen,) = events_of(run, RunCheckpointChosen)
     assert isinstance(chosen, RunCheckpointChosen) and len(chosen.steps) == 3
@@ -275,9 +280,28 @@ def test_a_last_checkpoint_with_the_lowest_loss_is_compared_with_itself(
         return None if losses is None else replace(losses, loss=1 - trainer.step_number / 1000)
 
     monkeypatch.setattr(Trainer, "fixed_losses", falling)
-    run = trained(replace(long, run=replace(long.run, sample_min_timestep=-1.0)), pictures, tmp_path / "run")
+    run = trained(replace(long, run=with_last_call_early(long.run)), pictures, tmp_path / "run")
     (chosen,) = events_of(run, RunCheckpointChosen)
-    assert isinstance(chosen, RunCheckpointChosen) and chosen.steps == (80, 80) and chosen.chosen == 80
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.steps == (120, 120) and chosen.chosen == 120
     assert chosen.min_timesteps == (0, MIN_TIMESTEP)
     assert min_timestep_of(read_checkpoint(run.latest_checkpoint)) == chosen.min_timestep
     assert "it is kept" not in events_of(run, RunVerdict)[-1].sentence  # type: ignore[union-attr]
+
+
+def test_a_minimum_timestep_that_changes_no_image_is_not_compared(long: Recipe, pictures: Path, tmp_path: Path) -> None:
+    """With so few steps every call is later than it."""
+    settings = replace(
+        long.run, sample_min_timestep=-1.0, sample_steps=4, sample_sampler="euler", sample_spacing="uniform", steps=160
+    )
+    run = trained(replace(long, run=settings), pictures, tmp_path / "run")
+    (chosen,) = events_of(run, RunCheckpointChosen)
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.steps == (4, 160) and chosen.min_timesteps == (0, 0)
+
+
+def test_a_minimum_timestep_is_stored_whatever_the_sampler(long: Recipe, pictures: Path, tmp_path: Path) -> None:
+    """Those of version 0.1, whose defaults are replaced by today's, among them."""
+    settings = replace(
+        long.run, sample_min_timestep=0.3, sample_sampler="heun", sample_spacing="uniform", sample_steps=20, steps=2
+    )
+    run = trained(replace(long, run=replace(settings, sample_count=1)), pictures, tmp_path / "run")
+    assert min_timestep_of(read_checkpoint(run.latest_checkpoint)) == 0.3
