@@ -169,11 +169,28 @@ def training_loss(
     x_0 and eps are [B,C,H,W] float32, t is [B] float32. The loss is computed in float32, also with an autocast network.
     `pixel_weights` [B,1,H,W] are those of masked training, as in kohya-ss and OneTrainer: the mean is over all pixels.
     """
+    estimate = estimated(denoiser, x_0, t, eps)
+    return weighted_error(denoiser.schedule, estimate, x_0, t, weighting, pixel_weights)
+
+
+def estimated(denoiser: Denoiser, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """D(x_t, t) as float32, where x_t is x_0 with the noise eps of time t."""
     alpha, sigma = alpha_sigma(denoiser.schedule, t, x_0)
-    x_t = alpha * x_0 + sigma * eps
-    error = denoiser(x_t, t).float() - x_0.float()
+    return denoiser(alpha * x_0 + sigma * eps, t).float()
+
+
+def weighted_error(
+    schedule: NoiseSchedule,
+    estimate: Tensor,
+    x_0: Tensor,
+    t: Tensor,
+    weighting: Weighting,
+    pixel_weights: Tensor | None = None,
+) -> Tensor:
+    """`training_loss` of estimates that are computed already."""
+    error = estimate - x_0.float()
     squared = error.square() if pixel_weights is None else error.square() * pixel_weights.to(error)
-    return weighting(denoiser.schedule, t).to(error) * squared.flatten(1).mean(1)
+    return weighting(schedule, t).to(error) * squared.flatten(1).mean(1)
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:

@@ -56,6 +56,7 @@ def distillation_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str)
         objective=replace(
             known.objective,
             learned_variance=False,
+            perceptual=0.0,
             prediction=predicted.prediction,  # a merged checkpoint has no recipe
             sigma_data=predicted.sigma_data,
         ),

@@ -28,7 +28,9 @@ from diffstudio.diffusion.losses import (
     VelocityWeighting,
     VWeighting,
     Weighting,
+    estimated,
     training_loss,
+    weighted_error,
 )
 from diffstudio.diffusion.noise_curve import CurveLevels
 from diffstudio.diffusion.objectives.adaptive_levels import AdaptiveLevels
@@ -49,6 +51,7 @@ from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.objectives.cascade import UpperLoss, with_upper
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
+from diffstudio.training.objectives.perceptual import CHANNELS, PerceptualLoss
 from diffstudio.training.objectives.unet import seeded_dropout, unet_config
 from diffstudio.training.recipe import ObjectiveRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
@@ -86,6 +89,7 @@ class DiffusionObjective:
         self._weighting = weighting(recipe.objective)
         self._measure = VelocityWeighting(recipe.objective.sigma_floor)
         self._dtype = DTYPES[recipe.run.dtype]
+        self._perceptual = perceptual_loss(recipe, device)
         self._upper = UpperLoss(recipe.upper, self.schedule, self._measure, self._predict, device)
 
     @property
@@ -108,9 +112,13 @@ class DiffusionObjective:
         batch = batch.to(self.device)
         t = batch.portion.cut(self._times(batch.portion.total, batch.generator))
         with seeded_dropout(self.recipe.network, batch, self.device):
-            losses = self._losses(self._trained, batch, t, self._weighting)
+            estimate, losses = self._estimated(self._trained, batch, t, self._weighting)
             loss = self.team.mean(losses.mean(), batch.portion)
-            torch.autograd.backward(loss if self._log_variance is None else self._divided(losses, t, batch))
+            learned = loss if self._log_variance is None else self._divided(losses, t, batch)
+            if self._perceptual is not None:
+                distance = self._perceptual(estimate, batch.images, t, batch.pixel_weights).mean()
+                learned = learned + self.recipe.objective.perceptual * self.team.mean(distance, batch.portion)
+            torch.autograd.backward(learned)
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
         if self._log_variance is not None:
             norm_of_u = gradient_norm(self._log_variance.parameters(), _LOG_VARIANCE_CLIP, self.team)
@@ -219,12 +227,18 @@ class DiffusionObjective:
         )
 
     def _losses(self, network: nn.Module, batch: Batch, t: Tensor, weighting: Weighting) -> Tensor:
+        return self._estimated(network, batch, t, weighting)[1]
+
+    def _estimated(self, network: nn.Module, batch: Batch, t: Tensor, weighting: Weighting) -> tuple[Tensor, Tensor]:
+        """The estimates of the clean images, float32 [B,C,S,S], and the loss of each [B]."""
+
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             return self._predict(network, x_t, t, batch.condition)
 
         denoiser = denoiser_for(self._parameterisation, predict, self.schedule)
-        noise = batch.noise(self.device)
-        return training_loss(denoiser, batch.images, t.to(self.device), noise, weighting, batch.pixel_weights)
+        images, t = batch.images, t.to(self.device)
+        estimate = estimated(denoiser, images, t, batch.noise(self.device))
+        return estimate, weighted_error(self.schedule, estimate, images, t, weighting, batch.pixel_weights)
 
     def _predict(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
@@ -241,6 +255,12 @@ class DiffusionObjective:
         """HELD_OUT_TIMES quantiles of the noise levels, in increasing order."""
         levels = self._noise_levels.sample(1024, self.schedule, torch.Generator().manual_seed(0)).sort().values
         return levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
+
+
+def perceptual_loss(recipe: Recipe, device: torch.device) -> PerceptualLoss | None:
+    """The recipe's, if it has one and its images are grey or in colour. CheckpointMissing."""
+    used = recipe.objective.perceptual and recipe.data.form.channels in CHANNELS and not recipe.few_steps.enabled
+    return PerceptualLoss(device) if used else None
 
 
 def build_network(recipe: Recipe, classes: int, vocabulary: int) -> PixelNetwork:

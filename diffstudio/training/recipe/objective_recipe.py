@@ -71,6 +71,7 @@ class ObjectiveRecipe:
     weighting: WeightingName = WeightingName.AUTO  # of its squared error at each noise level
     min_snr_gamma: float = 5.0  # of `min_snr`
     sigma_data: float = 0.5  # standard deviation of the images, of `edm`
+    perceptual: float = 0.0  # weight of the perceptual loss of grey and colour images; 0: none
     learned_variance: bool = False  # learn the variance of the loss at each noise level, and divide by it
 
     @property

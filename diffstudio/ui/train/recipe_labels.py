@@ -215,6 +215,10 @@ _TEXTS = {
         "Learned variance",
         "Learn how large the loss is at each noise level and divide by it, so that all levels count equally",
     ),
+    "objective.perceptual": (
+        "Perceptual loss",
+        "Weight of the distance between estimates and images in features of a network that was trained on photographs",
+    ),
     "objective.sigma_floor": (
         "Smallest sigma in the loss",
         "Lower bound of the divisor when the velocity is computed from the clean image",

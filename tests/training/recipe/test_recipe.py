@@ -115,6 +115,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         min_snr_gamma=3.0,
         sigma_data=0.4,
         learned_variance=True,
+        perceptual=2.0,
     ),
     few_steps=FewStepsRecipe(
         segments=2,
