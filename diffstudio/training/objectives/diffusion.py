@@ -36,6 +36,7 @@ from diffstudio.diffusion.noise_curve import CurveLevels
 from diffstudio.diffusion.objectives.adaptive_levels import AdaptiveLevels
 from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.diffusion.schedule import RectifiedFlow
+from diffstudio.errors import RunProblem
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer
@@ -258,9 +259,17 @@ class DiffusionObjective:
 
 
 def perceptual_loss(recipe: Recipe, device: torch.device) -> PerceptualLoss | None:
-    """The recipe's, if it has one and its images are grey or in colour. CheckpointMissing."""
-    used = recipe.objective.perceptual and recipe.data.form.channels in CHANNELS and not recipe.few_steps.enabled
-    return PerceptualLoss(device) if used else None
+    """The recipe's, if it has one; distillation has none. RunProblem for images it cannot see. CheckpointMissing."""
+    weight, channels = recipe.objective.perceptual, recipe.data.form.channels
+    if not weight or recipe.few_steps.enabled:
+        return None
+    if channels not in CHANNELS:
+        raise RunProblem(
+            f"recipe.objective.perceptual is {weight:g}",
+            f"the images have {channels} channels, and only grey and colour images can be compared so",
+            "Set it to 0",
+        )
+    return PerceptualLoss(device)
 
 
 def build_network(recipe: Recipe, classes: int, vocabulary: int) -> PixelNetwork:

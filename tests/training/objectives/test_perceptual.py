@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.objectives.diffusion import DiffusionObjective, perceptual_loss
 from diffstudio.training.objectives.perceptual import MOST_NOISE, PerceptualLoss
@@ -72,7 +73,8 @@ def test_only_colour_and_grey_images_of_a_diffusion_model_have_one() -> None:
     assert isinstance(perceptual_loss(of, CPU), PerceptualLoss)
     assert perceptual_loss(recipe("diffusion", Conditioning.NONE), CPU) is None
     assert perceptual_loss(replace(of, few_steps=FewStepsRecipe(enabled=True)), CPU) is None
-    assert perceptual_loss(replace(of, data=replace(of.data, channels=4, alpha=True)), CPU) is None
+    with pytest.raises(RunProblem, match="perceptual is 3: the images have 4 channels"):
+        perceptual_loss(replace(of, data=replace(of.data, channels=4, alpha=True)), CPU)
 
 
 def test_a_run_learns_with_it_and_reports_the_same_loss() -> None:
