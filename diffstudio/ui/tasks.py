@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from PySide6.QtCore import QCoreApplication, QEventLoop, QObject, Signal
+from PySide6.QtCore import QCoreApplication, QDeadlineTimer, QEventLoop, QObject, Signal
 
 from diffstudio.errors import DiffstudioError, Interrupted
 
@@ -35,6 +35,7 @@ class Tasks:
     def __init__(self, name: str = "diffstudio-task", workers: int = 2) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._running: set[asyncio.Task[None]] = set()
+        self._lengthy: set[asyncio.Task[Any]] = set()
         self._in_threads: set[Future[Any]] = set()
         self._awaited = 0  # of them, or done, and the coroutine has not gone on yet
         self._closed = False
@@ -109,6 +110,29 @@ class Tasks:
     def in_threads(self) -> bool:
         """Whether functions run or wait in its threads, or have a result that no coroutine has taken yet."""
         return bool(self._in_threads) or self._awaited > 0
+
+    @contextmanager
+    def lengthy(self) -> Iterator[None]:
+        """Within it, the current task is one that `finish` may cancel."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._lengthy.add(task)
+        try:
+            yield
+        finally:
+            self._lengthy.discard(task)
+
+    def finish(self, most_ms: int) -> None:
+        """Wait for the tasks, at most so long; then cancel the lengthy ones and wait for the others as long again."""
+        self._wait(most_ms)
+        for task in self._lengthy:
+            task.cancel()
+        self._wait(most_ms)
+
+    def _wait(self, most_ms: int) -> None:
+        deadline = QDeadlineTimer(most_ms)
+        while self._running and not deadline.hasExpired():
+            QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
 
     def close(self) -> None:
         """Cancel every task and wait for the threads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QCoreApplication, QDeadlineTimer, QEvent, QEventLoop, QModelIndex, QPoint, Qt, Signal
+from PySide6.QtCore import QEvent, QModelIndex, QPoint, Qt, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
@@ -21,7 +21,7 @@ from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.helpers import leave_focus
 
-LAST_CHANGES_MS = 2000  # how long closing waits for them
+LAST_CHANGES_MS = 1500  # how long closing waits for them, and again for others than changes of many images
 _CELL_STEP = 24  # px, of a thumbnail, for Ctrl and the wheel
 
 
@@ -78,9 +78,7 @@ class GalleryRoom(GalleryBrowser):
     def shut_down(self) -> None:
         """Stop the threads and start no new work."""
         self.details.note.save()
-        deadline = QDeadlineTimer(LAST_CHANGES_MS)
-        while self._changing.busy() and not deadline.hasExpired():  # what was asked for last is done
-            QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
+        self._changing.finish(LAST_CHANGES_MS)  # what was asked for last is done
         self._rescanner.close()
         self._thumbnails.close()
         for tasks in (self._tasks, self._changing, self._reading):
@@ -207,7 +205,7 @@ class GalleryRoom(GalleryBrowser):
         if images and self.in_trash():
             self._trash.ask_to_purge(images)
         elif images:
-            self._tasks.start(self._delete(images))
+            self._changing.start(self._delete(images))
 
     def restore_chosen(self) -> None:
         """Move the selected images out of the trash."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import TypeAlias, TypeVar
 
 from diffstudio.errors import DiffstudioError
@@ -21,6 +23,7 @@ Report: TypeAlias = Callable[[int, int], object]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 MANY = 50  # images; fewer are done at once
+SLICE = 0.1  # s
 
 
 def _unreported(done: int, count: int) -> None:
@@ -70,24 +73,34 @@ async def restore(
 async def in_turn(
     tasks: Tasks, items: Sequence[_T], work_on: Callable[[_T], Iterable[_R]], report: Report = _unreported
 ) -> tuple[list[_R], DiffstudioError | None]:
-    """What `work_on` returns for each item, up to one that fails, and its error. Ends early when it is cancelled."""
+    """What `work_on` returns for each item, up to one that fails, and its error. Ends early when it is cancelled.
+
+    The thread is given back between slices of the work, so that other changes need not wait for all of it.
+    """
     cancelled = threading.Event()
+    results: list[_R] = []
+    many = len(items) >= MANY
 
-    def work(progress: Callable[..., None]) -> tuple[list[_R], DiffstudioError | None]:
-        results: list[_R] = []
-        for done, item in enumerate(items):
-            if cancelled.is_set():
-                break
-            if len(items) >= MANY:
-                progress(done, len(items))
+    def work(first: int) -> tuple[int, DiffstudioError | None]:
+        """One slice; returns how many of all items are done."""
+        ends = time.monotonic() + SLICE
+        for done in range(first, len(items)):
+            if cancelled.is_set() or (done > first and time.monotonic() >= ends):
+                return done, None
             try:
-                results += work_on(item)
+                results.extend(work_on(items[done]))
             except DiffstudioError as error:
-                return results, error
-        return results, None
+                return done, error
+        return len(items), None
 
+    done, error = 0, None
     try:
-        return await tasks.to_thread_with_progress(work, report)
+        with tasks.lengthy() if many else nullcontext():
+            while done < len(items) and error is None:
+                if many:
+                    report(done, len(items))
+                done, error = await tasks.to_thread(work, done)
     except asyncio.CancelledError:
         cancelled.set()
         raise
+    return results, error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +69,23 @@ def test_nothing_is_rescanned_where_nothing_has_changed_and_nothing_is_said_twic
         activate_window(room)
         settle(qtbot, room)
         assert len(calls) == expected and "cannot be read" in room.message.text()
+
+
+def test_nothing_is_rescanned_while_images_are_deleted(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(gallery)
+    room, goes_on, calls = show(), threading.Event(), list[object]()
+    real = gallery.delete
+    monkeypatch.setattr(gallery, "delete", lambda ids: goes_on.wait(30) and real(ids))
+    monkeypatch.setattr(rescanner, "rescan", lambda *_: calls.append(1))
+    room.grid.selectAll()
+    qtbot.waitUntil(lambda: len(room.chosen()) == 1)
+    room.delete_chosen()
+    add(gallery, "new")
+    qtbot.wait(50)
+    activate_window(room)
+    qtbot.wait(100)
+    goes_on.set()
+    settle(qtbot, room)
+    assert not calls and room.model.rowCount() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from pytestqt.qtbot import QtBot
 
@@ -47,4 +48,26 @@ def test_progress_and_what_was_done_before_a_failure_are_told(qtbot: QtBot) -> N
     assert found[0][0] == list(range(MANY - 2)) and isinstance(found[0][1], StorageProblem)
     assert found[1] == ([0, 1, 2], None)
     assert told and all(count == MANY for _, count in told)
+    tasks.close()
+
+
+def test_other_changes_get_in_between_those_of_many_images_which_closing_ends_first(qtbot: QtBot) -> None:
+    tasks, done, rest = Tasks("test", workers=1), list[object](), threading.Event()
+
+    def work(item: object) -> list[object]:
+        done.append(item)
+        rest.wait(0.02)
+        return []
+
+    async def run(items: Sequence[object]) -> None:
+        await in_turn(tasks, items, work)
+
+    tasks.start(run(range(10_000)))
+    qtbot.waitUntil(lambda: bool(done))
+    tasks.start(run(["a note"]))
+    qtbot.waitUntil(lambda: "a note" in done)
+    qtbot.waitUntil(lambda: done[-1] != "a note")
+    tasks.start(run([f"star {number}" for number in range(30)]))
+    tasks.finish(1000)
+    assert not tasks.busy() and done[-1] == "star 29"
     tasks.close()
