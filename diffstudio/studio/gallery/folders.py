@@ -14,6 +14,7 @@ from pathlib import Path
 
 from diffstudio.studio.gallery.database import GalleryDatabase
 from diffstudio.studio.gallery.file_names import TRASH
+from diffstudio.studio.metadata.metadata import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,13 @@ def use_folder(records: GalleryDatabase, folder: Path, usual: Path) -> ImageFold
     """Make the records name the same files as before, if they were relative to another folder than `folder`.
 
     Files that were moved or copied into `folder` under the same names are the same images. Earlier versions did not
-    record their folder: then files that are not in `folder` are looked for in `usual`. StorageProblem.
+    record their folder: then files that are not in `folder` are looked for in `usual`. A folder whose path no record
+    can hold is used, and nothing is recorded. StorageProblem.
     """
     here = Path(os.path.abspath(folder))
     stored = [(Path(path), bool(current)) for path, current in records.read("SELECT path, current FROM folders")]
     before = next((path for path, current in stored if current), None)
-    if before != here:
+    if before != here and _storable(str(here)):
         others = {path: None for path, _ in stored} | {before or usual: None}
         _move_records(records, here, before, usual, [path for path in others if path != here])
     earlier = records.read("SELECT path FROM folders WHERE current = 0 ORDER BY path")
@@ -75,6 +77,8 @@ def _move_records(
                 new, new_home = path, home
             else:
                 new, new_home = moved(path), home and moved(home)
+                if not _storable(new + (new_home or "")):
+                    new, new_home = path, home
             if new in taken:
                 connection.execute("DELETE FROM images WHERE id = ?", [image_id])  # a second record of the same file
             elif (new, new_home) != (path, home):
@@ -93,6 +97,11 @@ def _move_records(
 def _stays(here: Path, there: Path, size: int, *, known: bool) -> bool:
     """Whether a relative path names the file `here` and not the one `there`. `known`: it did name that one."""
     return _size(here) == size or (not known and _size(there) is None)
+
+
+def _storable(path: str) -> bool:
+    """Whether a record can hold a path: not one that is not valid Unicode."""
+    return path == storable(path)
 
 
 def _size(file: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -214,6 +215,35 @@ def test_the_records_of_a_folder_without_a_name_stay_where_the_usual_one_lacks_t
         assert not Path(recorded(gallery)[0]).is_absolute()
         (tmp_path / "away").rename(tmp_path / "old")
         check(gallery, image.path)
+
+
+def test_a_folder_whose_path_is_not_valid_unicode_is_used_and_not_recorded(opened: Open, tmp_path: Path) -> None:
+    with opened("old") as gallery:
+        old = add(gallery)
+    name = os.fsdecode(b"caf\xe9")
+    with opened(name) as gallery:
+        new = add(gallery, "pear")
+        assert new.path.is_relative_to(tmp_path / name)
+        rescan(gallery)
+        gallery.delete([new.id])
+        assert gallery.undo([new.id]) == [new.id] and gallery.images()[0].path == new.path
+    with opened("old") as gallery:
+        rescan(gallery)
+        assert [image.path for image in gallery.images() if not image.missing] == [old.path]
+
+
+def test_records_stay_as_they_are_where_their_new_paths_could_not_be_recorded(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = tmp_path / os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(paths, "images", lambda: usual)
+    with opened(usual.name) as gallery:
+        add(gallery)
+        before = recorded(gallery)
+    with opened("other") as gallery:
+        assert recorded(gallery) == before
+    with opened(usual.name) as gallery:
+        check(gallery, usual / before[0])
 
 
 def test_the_same_folder_under_another_name_is_no_other_one(opened: Open, tmp_path: Path) -> None:
