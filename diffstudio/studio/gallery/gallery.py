@@ -75,16 +75,26 @@ class Gallery(GalleryRecords):
         super().__init__(folder, database)
         self._trash = Trash(self.folders, self, self._files)
         try:
-            if not self.read(
-                f"SELECT 1 FROM images WHERE {_IN_FOLDER} LIMIT 1"
-            ):  # else it may be on a drive that is not connected
-                with storage_errors("The images folder cannot be created", folder):
-                    folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
         except StorageProblem:
             self.close()
             raise
         with suppress(StorageProblem):  # tried again by the next rescan
             self.recover()
+
+    def _make_folder(self) -> None:
+        """Make the folder, unless images are recorded in it: then it may be on a drive that is not connected.
+
+        StorageProblem when that fails, unless there are images elsewhere.
+        """
+        if self.read(f"SELECT 1 FROM images WHERE {_IN_FOLDER} LIMIT 1"):
+            return
+        try:
+            with storage_errors("The images folder cannot be created", self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        except StorageProblem:
+            if not self.read("SELECT 1 FROM images LIMIT 1"):
+                raise
 
     # Adding
 

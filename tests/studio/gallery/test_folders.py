@@ -160,6 +160,20 @@ def test_images_of_an_earlier_folder_that_is_not_connected_are_missing_and_come_
         check(gallery, image.path, other.path)
 
 
+def test_a_chosen_folder_that_is_not_connected_keeps_no_images_of_earlier_ones_away(
+    opened: Open, tmp_path: Path
+) -> None:
+    with opened("old") as gallery:
+        image = add(gallery)
+    (tmp_path / "drive").write_text("")  # where nothing can be made
+    with opened("drive/new") as gallery:
+        assert [each.path for each in gallery.images()] == [image.path]
+        with pytest.raises(StorageProblem, match="could not be saved"):
+            add(gallery)
+        (tmp_path / "drive").unlink()
+        check(gallery, image.path, add(gallery).path)
+
+
 def test_changes_in_an_earlier_folder_are_noticed_and_new_files_there_are_not(opened: Open, tmp_path: Path) -> None:
     with opened("old") as gallery:
         gone, changed, moved = add(gallery, "a"), add(gallery, "b"), add(gallery, "c")
