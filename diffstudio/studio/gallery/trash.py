@@ -203,9 +203,17 @@ class Trash:
 
         `add(image, home, sidecar)` records an image in the trash that has no record: the database was lost.
         Returns the files that were skipped because no record can hold their names, and why. StorageProblem when
-        something else fails, now or later.
+        something else fails, once every folder was tried.
         """
-        return [each for folder in (self.folders.current, *self.folders.earlier) for each in self._recover(folder, add)]
+        skipped, problems = list[tuple[Path, str]](), list[StorageProblem]()
+        for folder in (self.folders.current, *self.folders.earlier):
+            try:
+                skipped += self._recover(folder, add)
+            except StorageProblem as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+        return skipped
 
     def _recover(self, folder: Path, add: Callable[[Path, str, Sidecar], None]) -> list[tuple[Path, str]]:
         skipped: list[tuple[Path, str]] = []

@@ -115,6 +115,22 @@ def test_a_deletion_that_was_cut_short_before_another_folder_was_chosen_is_compl
         assert gallery.trashed() == [image.id] and gallery.undo([image.id]) == [image.id] and image.path.is_file()
 
 
+def test_a_trash_that_cannot_be_read_does_not_keep_those_of_other_folders_from_being_completed(
+    opened: Open, tmp_path: Path
+) -> None:
+    with opened("old") as gallery:
+        image = add(gallery)
+        gallery.delete([image.id])
+        with closing(sqlite3.connect(tmp_path / "g.sqlite")) as database, database:  # the record was not committed
+            database.execute("UPDATE images SET path = home, home = NULL, trashed = NULL WHERE id = ?", [image.id])
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / TRASH).write_text("no folder")
+    with opened("new") as gallery:
+        assert gallery.trashed() == [image.id]
+        with pytest.raises(StorageProblem, match="cannot be read"):
+            gallery.recover()
+
+
 def test_an_undo_that_was_cut_short_before_another_folder_was_chosen_is_completed(opened: Open, tmp_path: Path) -> None:
     with opened("old") as gallery:
         image = add(gallery)
