@@ -56,6 +56,8 @@ class Rescanner(QObject):
         try:
             report = await self._tasks.to_thread(rescan, self._gallery, self._closing.is_set)
         except DiffstudioError as error:
+            if not self._times:  # its return is noticed; while it is away, that was said
+                self._times = {self._gallery.folder: None}
             self.failed.emit(error)
         else:
             self._times = report.times

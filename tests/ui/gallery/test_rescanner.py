@@ -71,6 +71,23 @@ def test_nothing_is_rescanned_where_nothing_has_changed_and_nothing_is_said_twic
         assert len(calls) == expected and "cannot be read" in room.message.text()
 
 
+def test_a_folder_that_is_away_at_the_start_is_noticed_when_it_is_back(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, tmp_path: Path
+) -> None:
+    add(gallery)
+    gallery.folder.rename(tmp_path / "away")
+    room = show()
+    assert "cannot be read" in room.message.text()
+    room.message.hide()
+    activate_window(room)
+    settle(qtbot, room)
+    assert not room.message.isVisible()
+    (tmp_path / "away").rename(gallery.folder)
+    activate_window(room)
+    settle(qtbot, room)
+    assert room.message.text() == "Folder rescanned: 1 back with their folder."
+
+
 def test_nothing_is_rescanned_while_images_are_deleted(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
