@@ -234,9 +234,10 @@ class GalleryRoom(GalleryBrowser):
         else:
             self.model.remove(deleted)
         if deleted:
-            what = f"“{title(images[0])[:60]}”" if len(deleted) == 1 else f"{len(deleted):,} images"
-            if all(image.missing for image in images if image.id in deleted):
-                here = all(image.path.is_relative_to(self._gallery.folder) for image in images)
+            gone = [image for image in images if image.id in deleted]
+            what = f"“{title(gone[0])[:60]}”" if len(gone) == 1 else f"{len(gone):,} images"
+            if all(image.missing for image in gone):
+                here = all(image.path.is_relative_to(self._gallery.folder) for image in gone)
                 self._show_message("info", f"{what} removed.{' Files come back with their folders.' * here}")
             else:
                 self._show_message("info", f"{what} moved to the trash.", "Undo", self.undo)

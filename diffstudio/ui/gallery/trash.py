@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMessageBox, QWidget
@@ -33,18 +34,25 @@ class GalleryTrash(QObject):
         self._gallery, self._tasks, self._parent_widget = gallery, tasks, parent
         self._deleted: list[list[int]] = []  # by each deletion that can be undone, the last one at the end
         self._order = asyncio.Lock()  # an undo waits for the deletion before it
+        self._taken: set[int] = set()  # the ids of images that are being moved or deleted
 
     async def delete(self, images: Sequence[GalleryImage]) -> list[int]:
-        """Move images to the trash; returns the ids of those that left the gallery, up to one that could not."""
-        async with self._order:
-            deleted, problem = await gallery_changes.delete(
-                self._tasks, self._gallery, images, self._report("Moving images to the trash")
-            )
-            if problem is not None:
-                self.failed.emit(problem)
-            left = set(deleted)
-            if in_trash := [image.id for image in images if image.id in left and not image.missing]:
-                self._deleted.append(in_trash)
+        """Move images to the trash; returns the ids of those that left the gallery, up to one that could not.
+
+        Those that are being deleted already are left out.
+        """
+        with self._take(image.id for image in images) as taken:
+            mine = set(taken)
+            images = [image for image in images if image.id in mine]
+            async with self._order:
+                deleted, problem = await gallery_changes.delete(
+                    self._tasks, self._gallery, images, self._report("Moving images to the trash")
+                )
+                if problem is not None:
+                    self.failed.emit(problem)
+                left = set(deleted)
+                if in_trash := [image.id for image in images if image.id in left and not image.missing]:
+                    self._deleted.append(in_trash)
         return deleted
 
     def undo(self) -> None:
@@ -104,7 +112,8 @@ class GalleryTrash(QObject):
             return [image_id] if self._gallery.purge([image_id]) else []
 
         report = self._report("Deleting images permanently")
-        gone, problem = await gallery_changes.in_turn(self._tasks, image_ids, purge, report)
+        with self._take(image_ids) as taken:
+            gone, problem = await gallery_changes.in_turn(self._tasks, taken, purge, report)
         if problem is not None:
             self.failed.emit(problem)
         self._forget(gone)
@@ -116,17 +125,30 @@ class GalleryTrash(QObject):
         left = ([each for each in batch if each not in gone] for batch in self._deleted)
         self._deleted = [batch for batch in left if batch]
 
+    @contextmanager
+    def _take(self, image_ids: Iterable[int]) -> Iterator[list[int]]:
+        """Those of the images that are not being moved or deleted yet; within it they are."""
+        taken = [each for each in image_ids if each not in self._taken]
+        self._taken.update(taken)
+        try:
+            yield taken
+        finally:
+            self._taken.difference_update(taken)
+
     def _report(self, what: str) -> gallery_changes.Report:
         return lambda done, count: self.progressed.emit(what, done, count)
 
     async def _restore(self, image_ids: Sequence[int]) -> None:
         """Restore these images, one by one: those before one that cannot be restored are shown."""
-        images, problem = await gallery_changes.restore(
-            self._tasks, self._gallery, image_ids, self._report("Restoring images")
-        )
+        with self._take(image_ids) as taken:
+            if not taken:  # they are on their way
+                return
+            images, problem = await gallery_changes.restore(
+                self._tasks, self._gallery, taken, self._report("Restoring images")
+            )
         if problem is None:
-            self._forget(image_ids)
-            self.restored.emit(images, len(image_ids) - len(images))
+            self._forget(taken)
+            self.restored.emit(images, len(taken) - len(images))
             return
         self._forget([image.id for image in images])
         if images:
