@@ -152,8 +152,7 @@ TESTED_IN = {
     "ui/gallery/test_room.py": (
         "ui/gallery/browser ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
         " ui/gallery/selection_actions ui/gallery/compare_view ui/gallery/layout ui/gallery/tag_editor ui/gallery/top_bar"
-        " ui/widgets/images/image_menu"
-        " ui/widgets/note_field"
+        " ui/widgets/images/image_menu ui/widgets/note_field"
     ),
     "ui/generate/sections/test_controlnet_section.py": "ui/generate/sections/controlnet_card",
     "ui/generate/canvas/test_canvas.py": (

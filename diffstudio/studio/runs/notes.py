@@ -42,7 +42,7 @@ def write_note(run: RunFolder, note: str) -> None:
     what = f"The note on the run {run.name} could not be saved"
     file = run.path / FILE
     if note.strip():
-        write_text(file, note[:LONGEST_NOTE])
+        write_text(file, note[:LONGEST_NOTE], what)
         return
     with storage_errors(what, file):
         file.unlink(missing_ok=True)

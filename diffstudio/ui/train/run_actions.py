@@ -31,7 +31,7 @@ class RunActions(QObject):
     started = Signal(object, object)  # RunFolder of a new run, and list[RunSummary] of all runs with it
     command_sent = Signal(object)  # RunSummary of a run that will pause or resume after its current step
     stopping = Signal(object)  # RunSummary
-    note_not_saved = Signal(object)  # RunFolder
+    note_not_saved = Signal(object, str)  # RunFolder and its note
     removed = Signal(object)  # Path of a run's folder, now in the system trash
     removal_ended = Signal()  # removed or not
     message = Signal(str, str)  # kind, text; an empty text hides the message shown before
@@ -133,7 +133,7 @@ class RunActions(QObject):
         try:
             await self._tasks.to_thread(write_note, run, note)
         except DiffstudioError as error:
-            self.note_not_saved.emit(run)
+            self.note_not_saved.emit(run, note)
             self.message.emit("bad", str(error))
 
     def try_again(self, summary: RunSummary) -> None:

@@ -775,6 +775,29 @@ def test_a_note_that_cannot_be_saved_stays_in_its_field(
     qtbot.waitUntil(lambda: read_note(one).text == "half the rate", timeout=PATIENCE_MS)
 
 
+def test_a_note_that_cannot_be_saved_when_another_run_is_chosen_is_there_when_its_run_is_shown_again(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(run: RunFolder, note: str) -> None:
+        raise StorageProblem("The disk is full")
+
+    one, two = (recorded(runs, pictures, name, RunStopped(10)) for name in ("one", "two"))
+    room.refresh()
+    qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
+    room.select(one.path)
+    qtbot.waitUntil(lambda: room.run_panel._run == one, timeout=PATIENCE_MS)
+    note = room.run_panel.note
+    with monkeypatch.context() as patched:
+        patched.setattr(run_actions, "write_note", full)
+        note.setPlainText("half the rate")
+        room.select(two.path)
+        qtbot.waitUntil(lambda: "The disk is full" in room.message.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: note.toPlainText() == "", timeout=PATIENCE_MS)
+    room.select(one.path)
+    qtbot.waitUntil(lambda: read_note(one).text == "half the rate", timeout=PATIENCE_MS)
+    assert note.toPlainText() == "half the rate" and read_note(two).text == ""
+
+
 def test_a_note_that_is_not_shown_completely_is_not_replaced(
     room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path
 ) -> None:

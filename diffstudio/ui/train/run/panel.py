@@ -77,6 +77,7 @@ class RunPanel(QWidget):
         self.note_problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.note_problem.hide()
         self._run: RunFolder | None = None
+        self._unsaved: dict[RunFolder, str] = {}  # notes on runs that were not shown any more
         self.button = PrimaryButton(Action.PAUSE)
         column = scrolled_column(self)
         column.addWidget(SectionLabel("Images"))
@@ -109,14 +110,19 @@ class RunPanel(QWidget):
         self.note.setReadOnly(bool(note.problem))
         self.note_problem.setText(note.problem)
         self.note_problem.setVisible(bool(note.problem))
+        if run in self._unsaved and not note.problem:
+            self.note.setPlainText(self._unsaved.pop(run))  # saved as what is typed
 
-    def keep_note(self, run: RunFolder) -> None:
-        """Keep a note on a run that could not be saved."""
-        if run == self._run:
+    def keep_note(self, run: RunFolder, note: str) -> None:
+        """Keep a note on a run that could not be saved: in its field, or until the run is shown again."""
+        if run == self._run and (self.note.has_edits() or self.note.text_to_save() == note):
             self.note.keep_edits()
+        else:
+            self._unsaved[run] = note
 
     def _emit_note(self, text: str) -> None:
         if self._run is not None:
+            self._unsaved.pop(self._run, None)  # this one is newer
             self.note_changed.emit(self._run, text)
 
     def show_run(self, summary: RunSummary, recipe: Recipe | None, started: RunStarted | None) -> None:
