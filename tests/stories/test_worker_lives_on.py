@@ -58,7 +58,7 @@ def test_every_failure_is_a_sentence_and_the_worker_lives_on(studio: Studio, tmp
     assert isinstance(failure(studio, changed(REQUEST, spacing="align_your_steps")), BadRequest)
     assert isinstance(failure(studio, changed(REQUEST, init=tmp_path / "missing.png")), DiffstudioError)
     studio.worker.settings = Settings(device="cuda:77")
-    assert "Choose `auto` or `cpu`" in str(failure(studio, REQUEST))
+    assert "Choose one of auto, cpu" in str(failure(studio, REQUEST))
     studio.worker.settings = Settings()
     assert studio.gallery.count() == 0 and studio.lease.holder() is None
     studio.done(REQUEST)

@@ -212,7 +212,7 @@ def _mixed(name: str, a: Tensor, others: Sequence[Tensor], share: float, method:
             exact = torch.lerp(a.float(), others[0].float(), share)  # exactly a at 0 and exactly b at 1
         case Method.ADD_DIFFERENCE:
             exact = a.float() + share * (others[0].float() - others[1].float())
-    return within_range(name, a, exact)
+    return within_range(name, a, exact, others)
 
 
 def _check_shapes(first: Checkpoint, other: Checkpoint, name: str, a: Tensor, b: Tensor) -> None:

@@ -215,10 +215,17 @@ def write_tensors(file: BinaryIO, name: str, tensors: State, metadata: Metadata)
     yield 1.0
 
 
-def within_range(name: str, before: Tensor, exact: Tensor) -> Tensor:
-    """What a tool has computed from `before`, in its dtype. BadRequest for values beyond its range, or NaN."""
+def within_range(name: str, before: Tensor, exact: Tensor, others: Sequence[Tensor] = ()) -> Tensor:
+    """What a tool has computed from `before` and `others`, in the dtype of `before`. BadRequest for values beyond its range.
+
+    NaN that is in one of them already is refused where it is written.
+    """
     fits = exact.abs() <= torch.finfo(before.dtype).max
-    if not fits.all() and (torch.isfinite(_computable(before)) & ~fits).any():
+    if not fits.all():
+        fits |= ~torch.isfinite(_computable(before))
+        for other in others:
+            fits |= _computable(other).isnan()
+    if not fits.all():
         raise BadRequest(
             "The checkpoint was not written",
             f"values of {name[:200]} would be beyond the range of {str(before.dtype).removeprefix('torch.')}",

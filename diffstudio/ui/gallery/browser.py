@@ -123,8 +123,11 @@ class GalleryBrowser(GalleryLayout):
         return [image for first, last in self.grid.selected_rows() for image in self.model.rows(first, last)]
 
     def select_all(self) -> None:
-        """Select all images that match, and read those that are not fetched yet."""
-        self._tasks.start(self._select_all())
+        """Select all images that match; at once if they are all fetched, else when they are."""
+        if self.model.has_more() or self.model.shown != self.model.query:
+            self._tasks.start(self._select_all())
+        else:
+            self._select_fetched()
 
     async def _select_all(self) -> None:
         query = self.model.query
@@ -132,8 +135,11 @@ class GalleryBrowser(GalleryLayout):
             await self.model.fetch(everything=True)
             await asyncio.sleep(_NEXT_TRY)  # a page may be on its way
         if self.model.shown == self.model.query == query:
-            QListView.selectAll(self.grid)
-            self._selection_changed()
+            self._select_fetched()
+
+    def _select_fetched(self) -> None:
+        QListView.selectAll(self.grid)
+        self._selection_changed()
 
     def _remember_selection(self) -> None:
         """Before the rows are replaced: what is selected, by image."""

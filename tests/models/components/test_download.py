@@ -156,7 +156,7 @@ def test_what_is_not_what_it_says_or_is_not_there_is_refused(hub: Hub, tmp_path:
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     output = download._ChildOutput("vae-flux", tmp_path, lambda done, of: None)
     output.read('{"full": 335304388}')
-    assert "not enough disk space for the FLUX.1 VAE: it takes 0.3 GB" in str(output.problem)
+    assert "not enough disk space for the FLUX.1 VAE: it takes 335 MB" in str(output.problem)
 
 
 def test_a_disk_that_fills_up_during_the_download_is_reported_as_full(

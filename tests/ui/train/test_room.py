@@ -795,7 +795,8 @@ def test_a_note_that_cannot_be_saved_when_another_run_is_chosen_is_there_when_it
     qtbot.waitUntil(lambda: note.toPlainText() == "", timeout=PATIENCE_MS)
     room.select(one.path)
     qtbot.waitUntil(lambda: read_note(one).text == "half the rate", timeout=PATIENCE_MS)
-    assert note.toPlainText() == "half the rate" and read_note(two).text == ""
+    qtbot.waitUntil(lambda: note.toPlainText() == "half the rate", timeout=PATIENCE_MS)
+    assert read_note(two).text == ""
 
 
 def test_a_note_that_is_not_shown_completely_is_not_replaced(
