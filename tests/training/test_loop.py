@@ -307,7 +307,7 @@ def test_steps_aside_for_pictures(folder: Path, recipe_file: str, tmp_path: Path
         match event:
             case RunCheckpoint(step=4):
                 maker.start()
-                while not pictures._wanted.is_locked:
+                while not made.wait(0.001) and Lease().waits_for() != "pictures":  # named just after it is locked
                     pass
             case RunWaiting():
                 threading.Thread(target=lambda: (made.wait(10), waiting.set())).start()
