@@ -132,7 +132,7 @@ class LimitedNoise:
 
 @dataclass(frozen=True)
 class MinTimestep:
-    """Evaluates a denoiser at `t_min` for all earlier times, with x_t scaled as it would be then. For samplers only.
+    """Evaluates a denoiser at `t_min` for all smaller times, with x_t scaled as it would be there. For samplers only.
 
     The errors of a network's estimates add to the noise, so that a state in a sampler has more of it than its time says:
     exposure bias (Ning et al. 2023, arXiv 2308.15321). A network that is told of too little noise keeps what was added.

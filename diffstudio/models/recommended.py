@@ -59,7 +59,7 @@ def _with_sampling(usual: Family, checkpoint: Checkpoint) -> Family:
 
 
 def min_timestep_of(checkpoint: Checkpoint) -> float:
-    """The earliest time at which samplers call the network: see `diffusion.denoiser.MinTimestep`. 0 without a usable one."""
+    """The smallest t with which samplers call the network: see `diffusion.denoiser.MinTimestep`. 0 without a usable one."""
     try:
         value = checkpoint.json("sampling")["min_timestep"]
     except (CheckpointDamaged, KeyError, TypeError):

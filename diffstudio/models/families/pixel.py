@@ -62,7 +62,7 @@ class PixelModel(Model):
     """A PixelTransformer or PixelUNet as a Model. There is no VAE: the state is the image [B,C,H,W] itself, of any channels.
 
     Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None. Samplers call
-    the network at no earlier time than `min_timestep`.
+    the network with no t below `min_timestep`.
     """
 
     # Guidance would draw the whole prompt into each tile, and images fall apart beyond the training size.
@@ -251,12 +251,12 @@ class PixelModel(Model):
         interval: tuple[float, float] | None = None,
     ) -> Denoiser:
         # An image that sampling begins with, in img2img, has the noise of the first time and no other yet.
-        earliest = self.min_timestep if images.times is None else min(self.min_timestep, float(images.times[0]))
-        if not earliest:
+        smallest = self.min_timestep if images.times is None else min(self.min_timestep, float(images.times[0]))
+        if not smallest:
             return self.denoiser(prompt, guidance, images, interval)
 
         def predict(conditions: Sequence[Condition]) -> Network:
-            return MinTimestep(self._prediction(conditions), earliest)
+            return MinTimestep(self._prediction(conditions), smallest)
 
         return self._denoiser(prompt, guidance, interval, predict)
 

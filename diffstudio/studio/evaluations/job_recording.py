@@ -99,7 +99,7 @@ def recorded(
         try:
             with _ends(recording):
                 yield recording
-        except BaseException:
+        except BaseException:  # also when it is interrupted: the earlier result is brought back
             with suppress(StorageProblem):
                 if earlier is not None and (sentence := earlier.after_no_result()):
                     on_earlier(sentence)

@@ -144,7 +144,7 @@ class GalleryRecords(GalleryDatabase):
         super().__init__(database)
         try:
             self.folders = use_folder(self, folder, paths.images())
-        except BaseException:
+        except BaseException:  # whatever it is: nobody else can close the database
             self.close()
             raise
 

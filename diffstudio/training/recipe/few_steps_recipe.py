@@ -16,6 +16,6 @@ class FewStepsRecipe:
     # The teacher's own:
     guidance: float = 1.0  # CFG scale that is distilled into the model
     guidance_interval: tuple[float, float] = (0.05, 0.95)
-    min_timestep: float = 0.0  # the earliest time at which it is called
+    min_timestep: float = 0.0  # the smallest t with which it is called
     teacher: str = ""  # its name
     teacher_sha256: str = ""

@@ -52,7 +52,7 @@ class Recipe:
 
     @property
     def min_timestep(self) -> float:
-        """The earliest time at which samplers call the network of a diffusion model: see `diffusion.denoiser.MinTimestep`.
+        """The smallest t with which samplers call the network of a diffusion model: see `diffusion.denoiser.MinTimestep`.
 
         If it is chosen by images at the end of the run, this is what the run has until then. Networks that do not predict
         the clean image keep more of the noise that their errors add.

@@ -36,4 +36,4 @@ class RunRecipe:
     sample_sampler: str = PIXEL.sampler
     sample_spacing: str = PIXEL.spacing
     sample_guidance: float = PIXEL.guidance
-    sample_min_timestep: float = -1.0  # the network is called at no earlier t; -1: by its prediction and its images
+    sample_min_timestep: float = -1.0  # the network is called with no smaller t; -1: by its prediction and its images

@@ -135,9 +135,9 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
 
 
 def min_timestep_text(checkpoint: Checkpoint) -> str:
-    """At which t samplers call a network that was trained here at the earliest; empty if at every t."""
+    """The smallest t with which samplers call a network that was trained here; empty if there is no limit."""
     minimum = min_timestep_of(checkpoint)
-    return f"t = {minimum:g}: samplers call the network at no earlier t" if minimum else ""
+    return f"t = {minimum:g}: samplers call the network with no smaller t" if minimum else ""
 
 
 def tuned_text(checkpoint: Checkpoint) -> str:

@@ -234,7 +234,7 @@ _TEXTS = {
         "Guidance interval built in",
         "Noise levels between which the teacher uses guidance",
     ),
-    "few_steps.min_timestep": ("Teacher's minimum timestep", "The teacher is called at no earlier t"),
+    "few_steps.min_timestep": ("Teacher's minimum timestep", "The teacher is called with no smaller t"),
     "optimiser.name": ("Optimiser", OPTIMISER_TIP),
     "optimiser.learning_rate": (
         "Learning rate",
@@ -280,7 +280,7 @@ _TEXTS = {
     "run.sample_guidance": ("CFG scale", _OF_SAMPLES),
     "run.sample_min_timestep": (
         "Minimum timestep",
-        "The network is called at no earlier t, so that it removes the noise that its own errors add. -1: chosen by images",
+        "The network is called with no smaller t, so that it removes the noise that its own errors add. -1: chosen by images",
     ),
 }
 _OF_THE_UPPER_LEVEL_TOO = {"network": ("patch", "margin", "bottleneck", "width", "depth", "heads", "condition_width")}

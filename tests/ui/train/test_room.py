@@ -752,20 +752,27 @@ def test_runs_are_laid_over_each_other_and_have_notes(
     qtbot.waitUntil(lambda: room.run_panel.note.toPlainText() == "half the rate", timeout=PATIENCE_MS)
 
 
-def test_a_note_that_cannot_be_saved_stays_in_its_field(
-    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(run: RunFolder, note: str) -> None:
-        raise StorageProblem("The disk is full")
+def full_disk(run: RunFolder, note: str) -> None:
+    raise StorageProblem("The disk is full")
 
+
+def two_runs(room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path) -> tuple[RunFolder, RunFolder]:
+    """The first of which is shown."""
     one, two = (recorded(runs, pictures, name, RunStopped(10)) for name in ("one", "two"))
     room.refresh()
     qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
     room.select(one.path)
     qtbot.waitUntil(lambda: room.run_panel._run == one, timeout=PATIENCE_MS)
+    return one, two
+
+
+def test_a_note_that_cannot_be_saved_stays_in_its_field(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = two_runs(room, runs, qtbot, pictures)
     note = room.run_panel.note
     with monkeypatch.context() as patched:
-        patched.setattr(run_actions, "write_note", full)
+        patched.setattr(run_actions, "write_note", full_disk)
         note.setPlainText("half the rate")
         note.save()
         qtbot.waitUntil(lambda: "The disk is full" in room.message.text(), timeout=PATIENCE_MS)
@@ -778,17 +785,10 @@ def test_a_note_that_cannot_be_saved_stays_in_its_field(
 def test_a_note_that_cannot_be_saved_when_another_run_is_chosen_is_there_when_its_run_is_shown_again(
     room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(run: RunFolder, note: str) -> None:
-        raise StorageProblem("The disk is full")
-
-    one, two = (recorded(runs, pictures, name, RunStopped(10)) for name in ("one", "two"))
-    room.refresh()
-    qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
-    room.select(one.path)
-    qtbot.waitUntil(lambda: room.run_panel._run == one, timeout=PATIENCE_MS)
+    one, two = two_runs(room, runs, qtbot, pictures)
     note = room.run_panel.note
     with monkeypatch.context() as patched:
-        patched.setattr(run_actions, "write_note", full)
+        patched.setattr(run_actions, "write_note", full_disk)
         note.setPlainText("half the rate")
         room.select(two.path)
         qtbot.waitUntil(lambda: "The disk is full" in room.message.text(), timeout=PATIENCE_MS)

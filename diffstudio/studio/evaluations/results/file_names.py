@@ -21,7 +21,7 @@ FILES: Mapping[str, tuple[str, ...]] = {  # by verb; `synthesise` examines its f
 
 
 def existing(folder: Path, verb: str) -> str:
-    """The name of the first file, or folder that is not empty, which a verb would write into; empty if there is none."""
+    """The name of the first file or non-empty folder that a verb would overwrite; empty if there is none."""
     for pattern in FILES.get(verb, ()):
         for path in sorted(folder.glob(pattern)):
             if not path.is_dir() or any(path.iterdir()):
